@@ -1,0 +1,40 @@
+# One command sets up, one runs the demo, one runs what CI runs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(STAMP) ## Make .venv with the k2i command and everything the demo and the tests need
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: setup ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live" ends by itself
+	@$(BIN)/k2i dev $(ARGS)
+
+test: setup ## Every test, on real services that it starts and stops itself
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+lock: ## Write requirements.lock anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --group test \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and caches (kept: .k2i, which holds the demo's tables)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Kafka to Apache Iceberg, exactly once: the engine."""

@@ -1,0 +1,43 @@
+"""Where a process may die: every step that the session and the commit loop announce.
+
+Each step is announced when it is done, so that dying at a point is dying after that step and
+before the next one. In production nobody listens; the simulation stops the world there, and the
+kill tests end the process there.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class CrashPoint(StrEnum):
+    """Steps in the order of a worker's life: take-over, then every flush."""
+
+    LOGS_LISTED = "logs-listed"
+    TABLES_INSPECTED = "tables-inspected"
+    TARGET_TAKEN_OVER = "target-taken-over"
+    DEAD_LETTERS_TAKEN_OVER = "dead-letters-taken-over"
+    LEDGER_READ = "ledger-read"
+    VERDICTS_READ = "verdicts-read"
+    RECOVERED = "recovered"
+    ASSIGNED = "assigned"
+
+    POLLED = "polled"
+    FILE_LOGGED = "file-logged"
+    ROWS_WRITTEN = "rows-written"
+    SEALED = "sealed"
+    FILES_CLOSED = "files-closed"
+    TOPICS_CHECKED = "topics-checked"
+    REQUEST_PREPARED = "request-prepared"
+    ATTEMPT_LOGGED = "attempt-logged"
+    REQUEST_SENT = "request-sent"
+    DEAD_LETTERS_COMMITTED = "dead-letters-committed"
+    TARGET_COMMITTED = "target-committed"
+    LANDED_LOGGED = "landed-logged"
+    MIRRORED = "mirrored"
+
+
+Observer = Callable[[CrashPoint], None]
+
+
+def ignore(_: CrashPoint) -> None:
+    """Observe nothing: what production does."""

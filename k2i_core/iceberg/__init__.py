@@ -1,0 +1,1 @@
+"""Iceberg tables that take part in the exactly-once protocol."""

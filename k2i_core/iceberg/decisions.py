@@ -1,0 +1,176 @@
+"""The commit decisions: from one load of a table to the next ledger entry, or a reason to stop.
+
+| decision | who may | offsets |
+|---|---|---|
+| claim, take over | anyone with a younger epoch | stand; unknown partitions get their start |
+| extend | the owner | unknown partitions get their start |
+| append | the owner | stored next = start, then forward to the end |
+| append dead letters | the owner | never decide, only grow |
+
+Pure; the loop that loads, asks here and sends is `commit`. Keeps I1 (each offset lands once) and
+I2 (a checkpoint never moves back).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from k2i_core.errors import ConflictError, ErrorKind, FencedError
+from k2i_core.iceberg.gateway import TableView
+from k2i_core.ledger import (
+    Entry,
+    Epoch,
+    Identity,
+    LedgerRange,
+    Owner,
+    Share,
+    Totals,
+    check_identity,
+)
+from k2i_core.offsets import Checkpoint, TopicPartition
+from k2i_core.records import CountedRange, WrittenFile
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to commit on the loaded head."""
+
+    entry: Entry
+    ranges: tuple[LedgerRange, ...] = ()
+    files: tuple[WrittenFile, ...] = ()
+    rewind_to_snapshot_id: int | None = None
+
+
+def decide_claim(
+    view: TableView,
+    stored: Entry | None,
+    *,
+    share: Share,
+    identity: Identity,
+    starts: Mapping[TopicPartition, int],
+    epoch_floor: Epoch,
+) -> tuple[Owner, Decision]:
+    """Take over `share` in the lead table with an epoch younger than any before it.
+
+    The epoch is drawn from this load's last sequence number; because the commit asserts this
+    load's head, no other take-over can draw the same one.
+    """
+    entry = _with_starts(_same_identity(stored, identity), starts)
+    epoch = Epoch(1 + max(view.last_sequence_number, entry.epoch_max, epoch_floor))
+    owner = Owner(epoch, share)
+    return owner, Decision(entry.taken_over(owner))
+
+
+def decide_take_over(
+    stored: Entry | None,
+    *,
+    owner: Owner,
+    identity: Identity,
+    starts: Mapping[TopicPartition, int],
+) -> Decision:
+    """Carry an epoch claimed in the lead table into another table of the pipeline.
+
+    Raises:
+        FencedError: A younger worker was here first.
+
+    """
+    entry = _with_starts(_same_identity(stored, identity), starts)
+    taken = entry.taken_over(owner)
+    if not taken.owns_whole_share(owner):
+        message = f"a younger worker took over: epoch={entry.epoch_max}, ours is {owner.epoch}"
+        raise FencedError(message, kind=ErrorKind.OWNER_CHANGED)
+    return Decision(taken)
+
+
+def decide_extend(
+    stored: Entry | None,
+    *,
+    owner: Owner,
+    identity: Identity,
+    starts: Mapping[TopicPartition, int],
+) -> Decision:
+    """Add Kafka partitions that appeared after the take-over; the owner's share holds them."""
+    entry = _same_identity(_owned(stored, owner), identity)
+    return Decision(_with_starts(entry, starts))
+
+
+def decide_append(
+    stored: Entry | None,
+    *,
+    owner: Owner,
+    ranges: tuple[CountedRange, ...],
+    files: tuple[WrittenFile, ...],
+) -> Decision:
+    """Add a generation to the target table.
+
+    Raises:
+        FencedError: Not the owner any more, or the stored offsets are not this generation's start.
+        CorruptionError: The generation starts above a stored offset: offsets would be skipped.
+
+    """
+    entry = _owned(stored, owner)
+    unknown = [r for r in ranges if r.offsets.topic_partition not in entry.checkpoint.next_offsets]
+    if unknown:
+        message = f"ledger does not know {unknown[0].offsets.topic_partition}"
+        raise FencedError(message, kind=ErrorKind.CHECKPOINT_STALE)
+    try:
+        checkpoint = entry.checkpoint.advance(r.offsets for r in ranges)
+    except ConflictError as error:
+        raise FencedError(str(error), kind=ErrorKind.CHECKPOINT_STALE) from error
+    added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
+    totals = dict(entry.totals)
+    for ledger_range in added:
+        topic_partition = ledger_range.offsets.topic_partition
+        totals[topic_partition] = totals.get(topic_partition, Totals()).plus(ledger_range.totals)
+    return Decision(replace(entry, checkpoint=checkpoint, totals=totals), added, files)
+
+
+def decide_append_dead_letters(
+    stored: Entry | None,
+    *,
+    owner: Owner,
+    ranges: tuple[CountedRange, ...],
+    files: tuple[WrittenFile, ...],
+) -> Decision:
+    """Add dead letters; the rows are the verdict, the checkpoint only grows."""
+    entry = _owned(stored, owner)
+    ends = {r.offsets.topic_partition: r.offsets.next_offset for r in ranges}
+    added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
+    return Decision(replace(entry, checkpoint=entry.checkpoint.grow(ends)), added, files)
+
+
+def _totals(counted: CountedRange) -> Totals:
+    counts = counted.counts
+    return Totals(
+        counts.row_count,
+        counts.dead_letter_count,
+        counts.filtered_count,
+        counts.tombstone_count,
+    )
+
+
+def _same_identity(stored: Entry | None, identity: Identity) -> Entry:
+    if stored is None:
+        return Entry(identity, Checkpoint())
+    check_identity(stored, identity)
+    topic_ids = {**stored.identity.topic_ids, **identity.topic_ids}
+    return replace(stored, identity=replace(stored.identity, topic_ids=topic_ids))
+
+
+def _with_starts(entry: Entry, starts: Mapping[TopicPartition, int]) -> Entry:
+    """Add starts for Kafka partitions that the ledger does not know; what it knows stands."""
+    return replace(
+        entry,
+        checkpoint=Checkpoint({**starts, **entry.checkpoint.next_offsets}),
+        first_offsets={**starts, **entry.first_offsets},
+    )
+
+
+def _owned(stored: Entry | None, owner: Owner) -> Entry:
+    if stored is None or not stored.owns_whole_share(owner):
+        youngest = stored.epoch_max if stored else None
+        message = (
+            f"another worker owns a Kafka partition of share={owner.share}: epoch={youngest}, "
+            f"ours is {owner.epoch}; this worker stops and deletes nothing"
+        )
+        raise FencedError(message, kind=ErrorKind.OWNER_CHANGED)
+    return stored

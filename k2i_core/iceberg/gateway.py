@@ -1,0 +1,142 @@
+"""The seam between the commit protocol and an Iceberg library.
+
+The protocol (`ancestry`, `commit`) decides; a `TableGateway` loads, writes metadata files and sends
+one request. There is one real gateway, over PyIceberg, and one in memory for the simulation; the
+same contract tests run on both. A gateway never retries and never cleans up after a failed send.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from k2i_core.records import WrittenFile
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotView:
+    """One retained snapshot, as much of it as the protocol needs."""
+
+    snapshot_id: int
+    parent_snapshot_id: int | None
+    sequence_number: int
+    timestamp_ms: int
+    summary: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """One load of a table's metadata: consistent in itself, possibly stale.
+
+    Attributes:
+        head_snapshot_id: What branch `main` points at; None for a table without snapshots.
+        field_ids: Schema id → ids of all its fields, nested ones included.
+        checkpoint_property: Text of the table property `k2i.checkpoint`, if it is set.
+        handle: The gateway's own loaded table; only the gateway looks inside.
+    """
+
+    table_uuid: str
+    format_version: int
+    head_snapshot_id: int | None
+    snapshots: Mapping[int, SnapshotView]
+    checkpoint_property: str | None
+    last_sequence_number: int
+    last_updated_ms: int
+    schema_id: int
+    spec_id: int
+    metadata_location: str
+    field_ids: Mapping[int, frozenset[int]]
+    handle: object = field(repr=False, compare=False)
+
+    def ancestors(self) -> Iterator[SnapshotView]:
+        """Yield the head, its parent, and so on, as far as snapshots are retained."""
+        snapshot_id = self.head_snapshot_id
+        while snapshot_id is not None and (snapshot := self.snapshots.get(snapshot_id)):
+            yield snapshot
+            snapshot_id = snapshot.parent_snapshot_id
+
+    def is_ancestor(self, snapshot_id: int) -> bool:
+        """Tell whether the snapshot is the head or one of its retained ancestors."""
+        return any(s.snapshot_id == snapshot_id for s in self.ancestors())
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChange:
+    """One append to build on a loaded head.
+
+    Attributes:
+        snapshot_id: Chosen by the caller, so that it can be logged before the request is sent.
+        timestamp_ms: Chosen by the caller; later than the table's last update.
+        files: Data files to add; none for an empty commit that only carries a checkpoint.
+        summary: Entries for the snapshot summary.
+        properties: Table properties set in the same request.
+        rewind_to_snapshot_id: Set `main` to this retained snapshot first and append on it; None
+            appends on the head.
+    """
+
+    snapshot_id: int
+    timestamp_ms: int
+    files: tuple[WrittenFile, ...]
+    summary: Mapping[str, str]
+    properties: Mapping[str, str]
+    rewind_to_snapshot_id: int | None = None
+
+
+class TableGateway(Protocol):
+    """One table through one catalog connection; used by one thread."""
+
+    @property
+    def identifier(self) -> str:
+        """Namespace and name, joined by dots."""
+        ...
+
+    def load(self) -> TableView:
+        """Load the current metadata.
+
+        Raises:
+            UnavailableError: The catalog or the store did not answer; back off and call again.
+            ConfigError: The table does not exist, or access is refused.
+
+        """
+        ...
+
+    def prepare(self, view: TableView, change: SnapshotChange) -> object:
+        """Write manifests for `change` on top of `view`; nothing is visible yet.
+
+        Returns:
+            The request, for `send`.
+
+        Raises:
+            UnavailableError: The store did not take the metadata files; nothing was sent.
+
+        """
+        ...
+
+    def send(self, request: object) -> None:
+        """Ask the catalog for one compare-and-set on everything `view` was loaded with.
+
+        Asserts table uuid, head of `main`, current schema id and default spec id.
+
+        Raises:
+            ConflictError: The catalog said no. A proxy may have replayed the request, so even this
+                does not prove that it did not land: load and look.
+            CommitStateUnknownError: Any other failure. Load and look.
+
+        """
+        ...
+
+    def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
+        """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
+        ...
+
+    def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that any retained snapshot of `view` reaches.
+
+        Raises:
+            UnavailableError: A manifest could not be read; believe nothing, call again.
+
+        """
+        ...
+
+    def delete_files(self, paths: Collection[str]) -> None:
+        """Delete files that no snapshot needs; one that is gone already is fine."""
+        ...

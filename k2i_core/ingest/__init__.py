@@ -1,0 +1,1 @@
+"""The ingest session: the order of the stages, over ports."""

@@ -1,0 +1,203 @@
+"""One polled batch to one decoded batch: every record is a row, a dead letter or a tombstone.
+
+    records ─► tombstones out ─► standing verdicts out ─► decode ─► rows + `_kafka`, dead letters
+
+An offset that the dead-letter table holds already is a dead letter whatever the decoder thinks
+today: otherwise a crash between the two commits could make it both (I1). Pure and columnar; only
+failed records are touched one by one.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2i_core.ingest.ports import Decoder
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import (
+    DEAD_LETTER_SCHEMA,
+    KAFKA_COLUMN,
+    KAFKA_TYPE,
+    CountedRange,
+    DecodedBatch,
+    DecodeFailure,
+    PolledBatch,
+    RangeCounts,
+)
+
+Verdicts = Mapping[TopicPartition, frozenset[int]]
+KeyCheck = Callable[[pa.Array], tuple[DecodeFailure, ...]]
+
+STAGE_KEY = "key"
+STAGE_VALUE = "value"
+
+KINDS = ("row", "dead_letter", "tombstone")
+
+
+@dataclass(frozen=True, slots=True)
+class WiderSchema:
+    """These records have fields that the columns cannot hold; evolve, then decode again."""
+
+    row_schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """What stays the same for all batches of a session.
+
+    Attributes:
+        target_table: Identifier written into dead letters.
+        verdicts: Offsets that are dead letters already.
+        check_keys: Finds keys that do not fit the key format, among n keys; None accepts all.
+    """
+
+    target_table: str
+    verdicts: Verdicts
+    check_keys: KeyCheck | None = None
+
+
+def decode_batch(
+    polled: PolledBatch,
+    decoder: Decoder,
+    settings: DecodeSettings,
+    now_ms: int,
+) -> DecodedBatch | WiderSchema:
+    """Decode n records of one poll.
+
+    Args:
+        polled: n rows × POLLED_SCHEMA.
+        decoder: For the current columns.
+        settings: Of the session.
+        now_ms: Written into dead letters as `first_seen`.
+
+    Returns:
+        Rows (m × columns + `_kafka`), new dead letters (k × DEAD_LETTER_SCHEMA) and the counts of
+        every range; or the schema that these records need first.
+
+    """
+    records = polled.records
+    kinds = np.zeros(records.num_rows, dtype=np.uint8)
+    tombstones = _numpy(records.column("value").is_null())
+    kinds[tombstones] = KINDS.index("tombstone")
+    standing = _standing_verdicts(records, settings.verdicts)
+    kinds[standing & ~tombstones] = KINDS.index("dead_letter")
+    failures: list[tuple[int, str, DecodeFailure]] = []
+    if settings.check_keys is not None:
+        for failure in settings.check_keys(records.column("key")):
+            if kinds[failure.index] == 0:
+                kinds[failure.index] = KINDS.index("dead_letter")
+                failures.append((failure.index, STAGE_KEY, failure))
+
+    candidates = np.flatnonzero(kinds == 0)
+    is_whole = len(candidates) == records.num_rows
+    values = records.column("value")
+    decoded = decoder.decode(values if is_whole else values.take(pa.array(candidates, pa.int64())))
+    if decoded.proposed_schema is not None:
+        return WiderSchema(decoded.proposed_schema)
+    for failure in decoded.failures:
+        index = int(candidates[failure.index])
+        kinds[index] = KINDS.index("dead_letter")
+        failures.append((index, STAGE_VALUE, failure))
+
+    kept = candidates if decoded.row_indices is None else candidates[_numpy(decoded.row_indices)]
+    assert len(kept) == decoded.rows.num_rows
+    origin = _kafka_column(records)
+    if len(kept) != records.num_rows:
+        origin = origin.take(pa.array(kept, pa.int64()))
+    return DecodedBatch(
+        rows=decoded.rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin),
+        dead_letters=_dead_letters(records, sorted(failures), settings.target_table, now_ms),
+        ranges=_count(polled, kinds),
+        byte_count=polled.byte_count,
+    )
+
+
+def _numpy(array: pa.Array) -> npt.NDArray[Any]:
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _kafka_column(records: pa.RecordBatch) -> pa.StructArray:
+    columns = [records.column(field.name) for field in KAFKA_TYPE]
+    return pa.StructArray.from_arrays(columns, fields=list(KAFKA_TYPE))
+
+
+def _standing_verdicts(records: pa.RecordBatch, verdicts: Verdicts) -> npt.NDArray[np.bool_]:
+    standing = np.zeros(records.num_rows, dtype=np.bool_)
+    for topic_partition, offsets in verdicts.items():
+        topic = pa.array([topic_partition.topic], pa.string())
+        listed = pa.array(sorted(offsets), pa.int64())
+        standing |= (
+            _numpy(pc.is_in(records.column("topic"), topic))
+            & (_numpy(records.column("partition")) == topic_partition.kafka_partition)
+            & _numpy(pc.is_in(records.column("offset"), listed))
+        )
+    return standing
+
+
+def _dead_letters(
+    records: pa.RecordBatch,
+    failures: list[tuple[int, str, DecodeFailure]],
+    target_table: str,
+    now_ms: int,
+) -> pa.RecordBatch:
+    indices = pa.array([index for index, _, _ in failures], pa.int64())
+    count = len(failures)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array([target_table] * count, pa.string()),
+            pa.array([stage for _, stage, _ in failures], pa.string()),
+            pa.array([failure.error_class for _, _, failure in failures], pa.string()),
+            pa.array([fingerprint(stage, failure) for _, stage, failure in failures], pa.string()),
+            pa.array([failure.message for _, _, failure in failures], pa.string()),
+            pa.nulls(count, pa.int32()),
+            pa.array([now_ms * 1000] * count, pa.int64()).cast(
+                DEAD_LETTER_SCHEMA.field("first_seen").type
+            ),
+            records.column("value").take(indices),
+            _kafka_column(records).take(indices),
+        ],
+        schema=DEAD_LETTER_SCHEMA,
+    )
+
+
+def fingerprint(stage: str, failure: DecodeFailure) -> str:
+    """Return 16 hexadecimal digits that are equal for records that failed for the same reason."""
+    # Digits in a message are positions and lengths: they differ where the reason is the same.
+    reason = "".join("#" if c.isdigit() else c for c in failure.message)
+    text = f"{stage}\n{failure.error_class}\n{reason}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRange, ...]:
+    """Count kinds per Kafka partition with one bincount over (topic, partition, kind)."""
+    topics = polled.records.column("topic").dictionary_encode()
+    topic_codes = _numpy(topics.indices).astype(np.int64)
+    partitions = _numpy(polled.records.column("partition")).astype(np.int64)
+    width = 1 + max((r.topic_partition.kafka_partition for r in polled.ranges), default=0)
+    codes = (topic_codes * width + partitions) * len(KINDS) + kinds
+    names = topics.dictionary.to_pylist()
+    counts = np.bincount(codes, minlength=len(names) * width * len(KINDS))
+    counted: list[CountedRange] = []
+    for offset_range in polled.ranges:
+        topic_partition = offset_range.topic_partition
+        if topic_partition.topic not in names:
+            counted.append(CountedRange(offset_range, RangeCounts()))
+            continue
+        base = names.index(topic_partition.topic) * width + topic_partition.kafka_partition
+        rows, dead_letters, tombstones = counts[base * len(KINDS) : (base + 1) * len(KINDS)]
+        counted.append(
+            CountedRange(
+                offset_range,
+                RangeCounts(
+                    row_count=int(rows),
+                    dead_letter_count=int(dead_letters),
+                    tombstone_count=int(tombstones),
+                ),
+            )
+        )
+    return tuple(counted)

@@ -1,0 +1,312 @@
+"""What the session needs from the world, as protocols; adapters implement them, fakes too."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from k2i_core.ledger import Epoch, Identity, Owner, Share
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import (
+    CommitReport,
+    CountedRange,
+    DecodedValues,
+    EarlierLog,
+    PolledBatch,
+    TableState,
+    WrittenFile,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """Low (log start) and high (last stable offset, read_committed) of one Kafka partition."""
+
+    low: int
+    high: int
+
+
+class Source(Protocol):
+    """Kafka, read by assignment at a checkpoint."""
+
+    def topic_ids(self) -> Mapping[str, str]:
+        """Return topic name → Kafka's topic id for every topic the pipeline reads now.
+
+        Raises:
+            UnavailableError: No broker answered in time.
+            ConfigError: A topic named in the file does not exist, or access is refused.
+
+        """
+        ...
+
+    def cluster_id(self) -> str:
+        """Return Kafka's cluster id."""
+        ...
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Return every Kafka partition of the pipeline's topics, of all workers' shares."""
+        ...
+
+    def watermarks(
+        self,
+        topic_partitions: Collection[TopicPartition],
+    ) -> Mapping[TopicPartition, Watermarks]:
+        """Return the watermarks, asked from the broker now."""
+        ...
+
+    def start_offsets(
+        self,
+        topic_partitions: Collection[TopicPartition],
+    ) -> Mapping[TopicPartition, int]:
+        """Resolve the pipeline's start policy to offsets, for partitions without a checkpoint."""
+        ...
+
+    def assign(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these Kafka partitions from these offsets on; replaces any assignment."""
+        ...
+
+    def poll(self, timeout_seconds: float) -> PolledBatch | None:
+        """Return records and moved positions, or None when neither came in time.
+
+        Raises:
+            DataLossError: The next offset of a partition is gone from the log.
+            UnavailableError: A fatal client error; build a new source.
+
+        """
+        ...
+
+    def mirror(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the offsets to the consumer group for lag tools; best effort, never raises."""
+        ...
+
+    def close(self) -> None:
+        """Leave; takes at most a few seconds."""
+        ...
+
+
+class Decoder(Protocol):
+    """Bytes of one format to rows of one schema; thread-safe, no I/O."""
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The columns it makes, without `_kafka`."""
+        ...
+
+    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+        """Decode n non-null values to rows; never raises for the content of a record."""
+        ...
+
+
+class RowWriter(Protocol):
+    """Rows of one generation to Parquet files of one table; used by one thread."""
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append rows (table columns, `_kafka` last); encodes as it goes.
+
+        Raises:
+            UnavailableError: The store failed; the generation is lost, read it again.
+
+        """
+        ...
+
+    def close(self) -> tuple[WrittenFile, ...]:
+        """Finish all open files and return every file of the generation."""
+        ...
+
+    def abandon(self) -> None:
+        """Close handles without finishing; files may stay, and the transaction log knows them."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Arrow bytes held in memory."""
+        ...
+
+
+class LedgerTable(Protocol):
+    """A table that takes part in the protocol, as recovery sees it."""
+
+    @property
+    def identifier(self) -> str:
+        """Namespace and name, joined by dots."""
+        ...
+
+    def inspect(self) -> TableState:
+        """Load the table and read its ledger.
+
+        Raises:
+            ConfigError: The table has format version 1, or does not exist.
+            CorruptionError: The checkpoint cannot be proven; see the message for what to do.
+            UnavailableError: The catalog did not answer within the commit's time limit.
+
+        """
+        ...
+
+    def inspect_after(self, snapshot_id: int) -> TableState:
+        """Load until `snapshot_id`, a landed commit of ours, is in the head's history.
+
+        Raises:
+            FencedError: It was rolled back.
+
+        """
+        ...
+
+    def take_over(
+        self,
+        owner: Owner,
+        identity: Identity,
+        starts: Mapping[TopicPartition, int],
+    ) -> CommitReport:
+        """Commit a claimed owner, with starts for Kafka partitions that the ledger does not know.
+
+        Raises:
+            FencedError: A younger owner of these partitions is stored already.
+
+        """
+        ...
+
+    def reachable(self, state: TableState, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that a retained snapshot of `state` reaches."""
+        ...
+
+    def delete_files(self, paths: Collection[str]) -> None:
+        """Delete files that recovery proved unneeded."""
+        ...
+
+
+class TargetTable(LedgerTable, Protocol):
+    """The table that holds the rows, and that leads every take-over."""
+
+    def claim(
+        self,
+        share: Share,
+        identity: Identity,
+        starts: Mapping[TopicPartition, int],
+        epoch_floor: Epoch,
+    ) -> tuple[Owner, CommitReport]:
+        """Commit a take-over with a fresh epoch, younger than any and than `epoch_floor`."""
+        ...
+
+    def extend(
+        self,
+        owner: Owner,
+        identity: Identity,
+        starts: Mapping[TopicPartition, int],
+    ) -> CommitReport:
+        """Commit starts for Kafka partitions that appeared since the take-over.
+
+        Raises:
+            FencedError: Another worker owns them.
+
+        """
+        ...
+
+    def append(
+        self,
+        owner: Owner,
+        ranges: tuple[CountedRange, ...],
+        files: tuple[WrittenFile, ...],
+    ) -> CommitReport:
+        """Commit a generation, exactly once.
+
+        Raises:
+            FencedError: Another worker owns a partition, or the stored offset is not our start.
+            ConflictError: The files no longer fit the table, or are too old: start over.
+            UnavailableError: Attempts or time ran out; the outcome may be unknown: start over.
+
+        """
+        ...
+
+
+class DeadLetterTable(LedgerTable, Protocol):
+    """The table that holds the dead letters; its rows are the verdict on their offsets."""
+
+    def append_dead_letters(
+        self,
+        owner: Owner,
+        ranges: tuple[CountedRange, ...],
+        files: tuple[WrittenFile, ...],
+    ) -> CommitReport:
+        """Commit a generation's dead letters, before the generation itself.
+
+        Raises:
+            FencedError: Another worker owns a partition.
+            ConflictError: The files no longer fit the table, or are too old: start over.
+            UnavailableError: Attempts or time ran out; the outcome may be unknown: start over.
+
+        """
+        ...
+
+
+class ReadVerdicts(Protocol):
+    """Reads which offsets the dead-letter table has decided already."""
+
+    def __call__(
+        self,
+        target_table: str,
+        from_offsets: Mapping[TopicPartition, int],
+    ) -> Mapping[TopicPartition, frozenset[int]]:
+        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition."""
+        ...
+
+
+class TransactionLog(Protocol):
+    """This worker's append-only record of intent, and the logs that others left on this host.
+
+    It only ever serves to delete garbage: a lost log costs files, never correctness.
+    """
+
+    def earlier(self) -> tuple[EarlierLog, ...]:
+        """Read the other logs of this pipeline on this host, as they are now."""
+        ...
+
+    def took_over(self, owner: Owner) -> None:
+        """Record the epoch under which all later files of this log are written."""
+        ...
+
+    def file(self, table: str, generation: int, path: str) -> None:
+        """Record that a file is about to be created."""
+        ...
+
+    def attempted(self, table: str, snapshot_id: int) -> None:
+        """Record, durably, that a commit request is about to be sent."""
+        ...
+
+    def landed(self, table: str, generation: int) -> None:
+        """Record that a generation's files are in the table."""
+        ...
+
+    def prune(self, name: str) -> None:
+        """Remove an earlier log whose files are settled."""
+        ...
+
+    def close(self) -> None:
+        """Close this log; it stays for the next worker to settle."""
+        ...
+
+
+class RowTargets(Protocol):
+    """The schema side of the two tables: what rows look like now, and writers for them."""
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The target table's columns, without `_kafka`."""
+        ...
+
+    def evolve(self, wanted: pa.Schema) -> None:
+        """Change the target table so that rows of `wanted` fit; returns when it is committed.
+
+        Raises:
+            IncompatibleSchemaError: The change is not allowed by `schema_evolution`.
+
+        """
+        ...
+
+    def open_target(self, owner: Owner, generation: int) -> RowWriter:
+        """Return a writer for rows of one generation."""
+        ...
+
+    def open_dead_letters(self, owner: Owner, generation: int) -> RowWriter:
+        """Return a writer for dead letters of one generation."""
+        ...

@@ -1,0 +1,429 @@
+"""The ingest session: the order of the stages, from take-over to the last commit.
+
+    poll ─► decode ─► write ─► seal ─► commit dead letters ─► commit target ─► mirror
+
+Every arrow is a queue between threads: polls happen in the caller's thread, decoding in a small
+pool, writing and committing in one thread each, so that a generation commits while the next one
+fills. Results are taken in poll order, generations commit in seal order, and what is held in
+memory has a limit. With executors that run a job at once the same code is single-threaded, which
+is how the simulation drives it.
+
+The first failure of any stage ends the session: nothing after it commits, and what was not
+committed is read again by the next session.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from k2i_core.clock import Clock
+from k2i_core.crash_points import CrashPoint, Observer, ignore
+from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
+from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
+from k2i_core.ingest.generation import GenerationFiles
+from k2i_core.ingest.ports import (
+    DeadLetterTable,
+    Decoder,
+    ReadVerdicts,
+    RowTargets,
+    Source,
+    TargetTable,
+    TransactionLog,
+)
+from k2i_core.ingest.take_over import TakenOver, resolve_starts, take_over
+from k2i_core.ingest.triggers import Filling, FlushLimits, is_due, is_full, seconds_until_due
+from k2i_core.ledger import Share
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import DecodedBatch, FlushReport, Generation, PolledBatch
+
+POLL_SECONDS_MAX = 0.1
+"""Larger delays the reaction to a stop request; smaller spends processor time on an idle topic."""
+
+BATCHES_IN_FLIGHT_MAX = 6
+"""Polled batches not yet written. More only adds memory: the slowest stage is already busy."""
+
+PARTITION_CHECK_SECONDS = 30.0
+"""How long a new Kafka partition may go unnoticed. Smaller asks the broker more often."""
+
+DRAIN_SECONDS_MAX = 600.0
+"""How long the end of a session waits for its last commits; the commit's own limit is shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The real or fake parts a session is built from."""
+
+    source: Source
+    target: TargetTable
+    dead_letters: DeadLetterTable
+    read_verdicts: ReadVerdicts
+    targets: RowTargets
+    make_decoder: Callable[[pa.Schema], Decoder]
+    log: TransactionLog
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where the stages run: decoding in any number of threads, the others in one each."""
+
+    decode: Executor
+    write: Executor
+    commit: Executor
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Plain values from the pipeline file.
+
+    Attributes:
+        unavailable_seconds_max: How long the topic check before a commit waits for a broker.
+    """
+
+    pipeline: str
+    share: Share
+    flush: FlushLimits
+    unavailable_seconds_max: float = 300.0
+    check_keys: KeyCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told about progress; for metrics, logs and orchestration."""
+
+    took_over: Callable[[TakenOver], None] = field(default=lambda _: None)
+    polled: Callable[[PolledBatch], None] = field(default=lambda _: None)
+    flushed: Callable[[FlushReport], None] = field(default=lambda _: None)
+
+
+class Session:
+    """One worker's life between a take-over and a stop; not reusable."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: SessionSettings,
+        lanes: Lanes,
+        *,
+        listener: Listener | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        """Bind parts; nothing happens before `start`."""
+        self._parts = parts
+        self._settings = settings
+        self._lanes = lanes
+        self._listener = listener or Listener()
+        self._observe = observe
+        self._decoder: Decoder | None = None
+        self._taken: TakenOver | None = None
+        self._decode_settings = DecodeSettings(parts.target.identifier, {})
+        self._filling = Filling()
+        self._generation_number = 0
+        self._files: GenerationFiles | None = None
+        self._writes: deque[Future[None]] = deque()
+        self._commits: deque[Future[None]] = deque()
+        self._positions: dict[TopicPartition, int] = {}
+        self._in_flight = _ByteCount()
+        self._broken = threading.Event()
+        self._flush_seconds = 0.0
+        self._partitions_checked_boot_seconds = 0.0
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """The next offset to poll of every Kafka partition of this worker."""
+        return dict(self._positions)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes in memory: polled and not yet written, and rows waiting for their row group."""
+        files = self._files
+        return self._in_flight.value + (files.buffered_bytes if files else 0)
+
+    @property
+    def generations_in_flight(self) -> int:
+        """Sealed generations that are not committed yet."""
+        return sum(not commit.done() for commit in tuple(self._commits))
+
+    def start(self) -> TakenOver:
+        """Take over the share and assign the source; raises what `take_over` raises."""
+        parts = self._parts
+        taken = take_over(
+            pipeline=self._settings.pipeline,
+            share=self._settings.share,
+            source=parts.source,
+            target=parts.target,
+            dead_letters=parts.dead_letters,
+            read_verdicts=parts.read_verdicts,
+            log=parts.log,
+            observe=self._observe,
+        )
+        self._taken = taken
+        self._positions = dict(taken.next_offsets)
+        self._decoder = parts.make_decoder(parts.targets.row_schema)
+        self._decode_settings = DecodeSettings(
+            parts.target.identifier, taken.verdicts, self._settings.check_keys
+        )
+        self._partitions_checked_boot_seconds = parts.clock.boot_seconds()
+        self._open_generation()
+        self._listener.took_over(taken)
+        return taken
+
+    def run(self, is_stopping: Callable[[], bool]) -> None:
+        """Ingest until `is_stopping`, then flush what is left; raises the first failure.
+
+        After a failure the caller calls `abandon`.
+        """
+        while not is_stopping():
+            self.step()
+        self.finish()
+
+    def step(self) -> None:
+        """Do one round: surface failures, seal when due, poll when there is room."""
+        self._raise_failures()
+        now = self._parts.clock.boot_seconds()
+        flush = self._settings.flush
+        is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
+            not self._filling.is_empty and self.buffered_bytes >= flush.buffered_bytes_max
+        )
+        if is_ripe and self.generations_in_flight < flush.generations_in_flight_max:
+            self._seal()
+        self._pick_up_new_partitions(now)
+        if not self._has_room():
+            self._wait_for_progress()
+            return
+        wait_seconds = seconds_until_due(self._filling, flush, now, self._flush_seconds)
+        polled = self._parts.source.poll(min(POLL_SECONDS_MAX, max(0.001, wait_seconds)))
+        if polled is not None:
+            self._accept(polled)
+
+    def finish(self) -> None:
+        """Seal what was polled and wait until everything is committed."""
+        self._raise_failures()
+        if not self._filling.is_empty:
+            self._seal()
+        self._drain()
+        self._parts.log.close()
+
+    def abandon(self) -> None:
+        """Stop every stage without committing anything more; call after a failure."""
+        self._broken.set()
+        for future in (*self._writes, *self._commits):
+            future.cancel()
+        wait((*self._writes, *self._commits), timeout=DRAIN_SECONDS_MAX)
+        if self._files is not None:
+            self._files.abandon()
+        self._parts.log.close()
+
+    def _accept(self, polled: PolledBatch) -> None:
+        self._observe(CrashPoint.POLLED)
+        assert self._files is not None
+        for offset_range in polled.ranges:
+            expected = self._positions[offset_range.topic_partition]
+            assert offset_range.start_offset == expected, (offset_range, expected)
+            self._positions[offset_range.topic_partition] = offset_range.next_offset
+        self._filling = self._filling.with_batch(
+            polled.records.num_rows, polled.byte_count, polled.polled_boot_seconds
+        )
+        self._in_flight.add(polled.byte_count)
+        self._listener.polled(polled)
+        decoding = self._lanes.decode.submit(self._decode, polled)
+        self._writes.append(self._lanes.write.submit(self._write, self._files, polled, decoding))
+
+    def _decode(self, polled: PolledBatch) -> "tuple[Decoder, DecodedBatch | WiderSchema]":
+        decoder = self._decoder
+        assert decoder is not None
+        now_ms = self._parts.clock.now_ms()
+        return decoder, decode_batch(polled, decoder, self._decode_settings, now_ms)
+
+    def _write(
+        self,
+        files: GenerationFiles,
+        polled: PolledBatch,
+        decoding: "Future[tuple[Decoder, DecodedBatch | WiderSchema]]",
+    ) -> None:
+        """Write one batch in poll order; the only place where the schema changes."""
+        if self._broken.is_set():
+            return
+        with self._breaking():
+            decoder, decoded = decoding.result()
+            while isinstance(decoded, WiderSchema) or decoder is not self._decoder:
+                if isinstance(decoded, WiderSchema) and decoder is self._decoder:
+                    files.close_target()
+                    self._parts.targets.evolve(decoded.row_schema)
+                    self._decoder = self._parts.make_decoder(self._parts.targets.row_schema)
+                decoder, decoded = self._decode(polled)
+            files.write(decoded)
+            self._in_flight.add(-polled.byte_count)
+            self._observe(CrashPoint.ROWS_WRITTEN)
+
+    def _seal(self) -> None:
+        """Close the open generation and send it on its way; the next one fills meanwhile."""
+        assert self._files is not None
+        files, filling = self._files, self._filling
+        self._observe(CrashPoint.SEALED)
+        sealed_boot_seconds = self._parts.clock.boot_seconds()
+        closing = self._lanes.write.submit(self._close, files, filling)
+        self._commits.append(self._lanes.commit.submit(self._commit, closing, sealed_boot_seconds))
+        self._open_generation()
+
+    def _close(self, files: GenerationFiles, filling: Filling) -> Generation | None:
+        if self._broken.is_set():
+            return None
+        assert filling.first_polled_boot_seconds is not None
+        with self._breaking():
+            generation = files.close(filling.first_polled_boot_seconds)
+            self._observe(CrashPoint.FILES_CLOSED)
+            return generation
+
+    def _commit(self, closing: "Future[Generation | None]", sealed_boot_seconds: float) -> None:
+        """Commit one generation: dead letters first, so that an absent row is explained."""
+        generation = closing.result()
+        if generation is None or self._broken.is_set():
+            return
+        assert self._taken is not None
+        with self._breaking():
+            self._commit_in_order(generation, self._taken, sealed_boot_seconds)
+
+    def _commit_in_order(
+        self, generation: Generation, taken: TakenOver, sealed_boot_seconds: float
+    ) -> None:
+        parts, owner = self._parts, taken.owner
+        self._check_topics(taken)
+        dead_letter_commit = None
+        if generation.dead_letter_files:
+            dead_letter_commit = parts.dead_letters.append_dead_letters(
+                owner, generation.ranges, generation.dead_letter_files
+            )
+            parts.log.landed(parts.dead_letters.identifier, generation.number)
+        self._observe(CrashPoint.DEAD_LETTERS_COMMITTED)
+        commit = parts.target.append(owner, generation.ranges, generation.files)
+        self._observe(CrashPoint.TARGET_COMMITTED)
+        parts.log.landed(parts.target.identifier, generation.number)
+        self._observe(CrashPoint.LANDED_LOGGED)
+        parts.source.mirror(generation.ends)
+        self._observe(CrashPoint.MIRRORED)
+        now = parts.clock.boot_seconds()
+        self._flush_seconds += 0.3 * (now - sealed_boot_seconds - self._flush_seconds)
+        self._listener.flushed(
+            FlushReport(
+                generation=generation,
+                commit=commit,
+                dead_letter_commit=dead_letter_commit,
+                seal_to_commit_milliseconds=(now - sealed_boot_seconds) * 1000,
+                oldest_to_commit_milliseconds=(now - generation.first_polled_boot_seconds) * 1000,
+            )
+        )
+
+    @contextmanager
+    def _breaking(self) -> Generator[None]:
+        """Let nothing of this session go on once a stage failed; the caller's thread raises it."""
+        try:
+            yield
+        except BaseException:
+            self._broken.set()
+            raise
+
+    def _check_topics(self, taken: TakenOver) -> None:
+        """Refuse to commit offsets of a topic that was deleted and created again meanwhile.
+
+        After the last poll and before the commit, because a consumer goes on silently in the new
+        topic. Waits for a broker that does not answer.
+        """
+        clock = self._parts.clock
+        deadline = clock.boot_seconds() + self._settings.unavailable_seconds_max
+        while True:
+            try:
+                topic_ids = self._parts.source.topic_ids()
+                break
+            except UnavailableError:
+                if clock.boot_seconds() >= deadline or self._broken.is_set():
+                    raise
+                clock.sleep(0.5)
+        for topic, topic_id in taken.identity.topic_ids.items():
+            if topic_ids.get(topic) != topic_id:
+                message = (
+                    f"topic={topic!r} was deleted or created again while it was read; what was "
+                    f"polled since the last commit is dropped; accept the new topic with "
+                    f"`k2i table accept-gap`"
+                )
+                raise DataLossError(message, kind=ErrorKind.TOPIC_RECREATED)
+        self._observe(CrashPoint.TOPICS_CHECKED)
+
+    def _pick_up_new_partitions(self, now: float) -> None:
+        """Start reading Kafka partitions that were added to the topics since."""
+        if now - self._partitions_checked_boot_seconds < PARTITION_CHECK_SECONDS:
+            return
+        self._partitions_checked_boot_seconds = now
+        parts, taken = self._parts, self._taken
+        assert taken is not None
+        try:
+            existing = parts.source.partitions()
+        except UnavailableError:
+            return  # Safe because the next check asks again, and polling shows the outage.
+        if all(tp in self._positions for tp in existing if self._settings.share.holds(tp)):
+            return
+        if not self._filling.is_empty:
+            self._seal()
+        self._drain()
+        identity = replace(taken.identity, topic_ids=parts.source.topic_ids())
+        starts = resolve_starts(parts.source, parts.target.inspect().entry)
+        report = parts.target.extend(taken.owner, identity, starts)
+        entry = parts.target.inspect_after(report.snapshot_id).entry
+        assert entry is not None
+        known = entry.checkpoint.next_offsets
+        for topic_partition in existing:
+            if self._settings.share.holds(topic_partition):
+                self._positions.setdefault(topic_partition, known[topic_partition])
+        self._taken = replace(taken, identity=identity, next_offsets=dict(self._positions))
+        parts.source.assign(self._positions)
+
+    def _open_generation(self) -> None:
+        assert self._taken is not None
+        self._generation_number += 1
+        self._filling = Filling()
+        self._files = GenerationFiles(
+            self._generation_number, self._taken.owner, self._parts.targets
+        )
+
+    def _has_room(self) -> bool:
+        flush = self._settings.flush
+        if len(self._writes) >= BATCHES_IN_FLIGHT_MAX:
+            return False
+        if is_full(self._filling, flush):
+            return False  # waits for a commit slot; sealed as soon as there is one
+        return self.buffered_bytes < flush.buffered_bytes_max
+
+    def _wait_for_progress(self) -> None:
+        oldest = [lane[0] for lane in (self._writes, self._commits) if lane]
+        wait(oldest, timeout=POLL_SECONDS_MAX, return_when="FIRST_COMPLETED")
+        self._raise_failures()
+
+    def _raise_failures(self) -> None:
+        for lane in (self._writes, self._commits):
+            while lane and lane[0].done():
+                lane.popleft().result()
+
+    def _drain(self) -> None:
+        deadline = self._parts.clock.boot_seconds() + DRAIN_SECONDS_MAX
+        while self._writes or self._commits:
+            if self._parts.clock.boot_seconds() >= deadline:
+                message = f"last flush did not end within {DRAIN_SECONDS_MAX:.0f} s"
+                raise UnavailableError(message, kind=ErrorKind.COMMIT_EXHAUSTED)
+            self._wait_for_progress()
+
+
+class _ByteCount:
+    """A sum that two threads change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0
+
+    def add(self, byte_count: int) -> None:
+        with self._lock:
+            self.value += byte_count
