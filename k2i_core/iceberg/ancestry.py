@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from k2i_core.errors import CorruptionError, ErrorKind
-from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.ledger import CHECKPOINT_KEY, Entry, decode_entry, encode_entry
 
 PROPERTY_BYTES_MAX = 3_500
@@ -52,7 +52,7 @@ def read_entry(view: TableView, has_live_entry: Callable[[int], bool]) -> Entry 
             checkpoint; the message names the command that settles it.
 
     """
-    carrier = next((s for s in view.ancestors() if CHECKPOINT_KEY in s.summary), None)
+    carrier = carrier_of(view, view.head_snapshot_id)
     claimed = _claimed_snapshot_id(view)
     if carrier is not None:
         if claimed != carrier.snapshot_id:
@@ -75,6 +75,12 @@ def read_entry(view: TableView, has_live_entry: Callable[[int], bool]) -> Entry 
         f"`k2i verify`"
     )
     raise CorruptionError(message, kind=ErrorKind.CHECKPOINT_UNPROVEN)
+
+
+def carrier_of(view: TableView, snapshot_id: int | None) -> SnapshotView | None:
+    """Return the nearest retained ancestor of a snapshot, itself included, with a checkpoint."""
+    ancestors = view.ancestors_of(snapshot_id)
+    return next((s for s in ancestors if CHECKPOINT_KEY in s.summary), None)
 
 
 def _claimed_snapshot_id(view: TableView) -> int | None:

@@ -19,6 +19,7 @@ from k2i_core.errors import (
     CommitStateUnknownError,
     ConfigError,
     ConflictError,
+    CorruptionError,
     ErrorKind,
     FencedError,
     UnavailableError,
@@ -215,11 +216,13 @@ class TableCommitter:
             ),
         )
 
-    def commit_decision(
+    def operate(
         self, operation: str, decide: Callable[[TableView, Entry | None], Decision]
     ) -> CommitReport:
-        """Run the loop with an operator's decision (accept-gap, rewind)."""
-        return self._commit(operation, lambda view, stored, _id: decide(view, stored))
+        """Commit an operator's decision; a ledger that cannot be believed is None here."""
+        return self._commit(
+            operation, lambda view, stored, _id: decide(view, stored), is_lenient=True
+        )
 
     def reachable(self, state: TableState, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that a retained snapshot of `state` reaches."""
@@ -234,13 +237,15 @@ class TableCommitter:
         self,
         operation: str,
         decide: Callable[[TableView, Entry | None, int], Decision],
+        *,
+        is_lenient: bool = False,
     ) -> CommitReport:
         started = self._clock.boot_seconds()
         deadline = started + self._limits.seconds_max
         attempted: list[int] = []
         wait_count = 0
         while True:
-            view, stored = self._load(deadline, attempted)
+            view, stored = self._load(deadline, attempted, is_lenient=is_lenient)
             landed = _landed(view, attempted)
             if landed is None:
                 snapshot_id = self._ids.snapshot_id()
@@ -310,7 +315,11 @@ class TableCommitter:
         )
 
     def _load(
-        self, deadline: float, attempted: Collection[int] = ()
+        self,
+        deadline: float,
+        attempted: Collection[int] = (),
+        *,
+        is_lenient: bool = False,
     ) -> tuple[TableView, Entry | None]:
         wait_count = 0
         while True:
@@ -325,12 +334,20 @@ class TableCommitter:
                 # Before the ledger is judged, because a rolled-back attempt of ours is a fence.
                 if attempted and any(i in view.snapshots for i in attempted):
                     return view, None
-                return view, read_entry(view, partial(self._gateway.has_live_entry, view))
+                return view, self._read_entry(view, is_lenient=is_lenient)
             except UnavailableError:
                 if self._clock.boot_seconds() >= deadline:
                     raise
                 wait_count += 1
                 self._back_off(wait_count, 0)
+
+    def _read_entry(self, view: TableView, *, is_lenient: bool) -> Entry | None:
+        try:
+            return read_entry(view, partial(self._gateway.has_live_entry, view))
+        except CorruptionError:
+            if is_lenient:
+                return None  # The operator's decision is what settles it.
+            raise
 
     def _check_files(self, view: TableView, files: tuple[WrittenFile, ...]) -> None:
         """Refuse files that the table as loaded would misread, or that may be gone.

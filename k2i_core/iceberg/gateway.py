@@ -49,7 +49,10 @@ class TableView:
 
     def ancestors(self) -> Iterator[SnapshotView]:
         """Yield the head, its parent, and so on, as far as snapshots are retained."""
-        snapshot_id = self.head_snapshot_id
+        return self.ancestors_of(self.head_snapshot_id)
+
+    def ancestors_of(self, snapshot_id: int | None) -> Iterator[SnapshotView]:
+        """Yield a snapshot, its parent, and so on, as far as snapshots are retained."""
         while snapshot_id is not None and (snapshot := self.snapshots.get(snapshot_id)):
             yield snapshot
             snapshot_id = snapshot.parent_snapshot_id

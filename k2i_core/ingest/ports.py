@@ -246,8 +246,13 @@ class ReadVerdicts(Protocol):
         self,
         target_table: str,
         from_offsets: Mapping[TopicPartition, int],
+        since_sequence_numbers: Mapping[str, int],
     ) -> Mapping[TopicPartition, frozenset[int]]:
-        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition."""
+        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition.
+
+        Rows of commits before a topic's `since_sequence_numbers` belong to a topic of that name
+        that was deleted.
+        """
         ...
 
 

@@ -87,7 +87,10 @@ def take_over(
     next_offsets = _share_of(entry, share)
     observe(CrashPoint.LEDGER_READ)
 
-    verdicts = read_verdicts(target.identifier, next_offsets)
+    dead_letter_entry = _owned_entry(dead_letter_state, owner)
+    verdicts = read_verdicts(
+        target.identifier, next_offsets, dead_letter_entry.since_sequence_numbers
+    )
     observe(CrashPoint.VERDICTS_READ)
     recover(earlier_logs, log, (target, state), (dead_letters, dead_letter_state))
     observe(CrashPoint.RECOVERED)

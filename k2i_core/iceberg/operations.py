@@ -1,0 +1,109 @@
+"""What an operator decides: accept a gap, rewind a table. Pure; the loop is `commit`.
+
+Both leave the table without owners: whoever still runs is fenced at its next commit, and the next
+start takes over as always. Neither deletes a file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from k2i_core.errors import ConfigError
+from k2i_core.iceberg.ancestry import carrier_of
+from k2i_core.iceberg.decisions import Decision
+from k2i_core.iceberg.gateway import TableView
+from k2i_core.ledger import CHECKPOINT_KEY, Entry, Identity, LedgerRange, Totals, decode_entry
+from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What an operator is asked to accept, found by comparing the ledger with the topic.
+
+    Attributes:
+        identity: Cluster and topic ids as they are now.
+        lost: Ranges that Kafka deleted before they were read.
+        restarted: Topics that were deleted and created again, or live in another cluster, or lost
+            the end of their log → where each of their Kafka partitions starts now. Rows of older
+            commits belong to the old topic.
+    """
+
+    identity: Identity
+    lost: tuple[OffsetRange, ...] = ()
+    restarted: Mapping[str, Mapping[TopicPartition, int]] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to accept."""
+        return not self.lost and not self.restarted
+
+
+def decide_accept_gap(view: TableView, stored: Entry, gap: Gap) -> Decision:
+    """Move the checkpoint over what is lost, and write the loss into the ledger (I1)."""
+    next_offsets = dict(stored.checkpoint.next_offsets)
+    first_offsets = dict(stored.first_offsets)
+    totals = dict(stored.totals)
+    since = dict(stored.since_sequence_numbers)
+    accepted: list[LedgerRange] = []
+    for lost in gap.lost:
+        assert next_offsets[lost.topic_partition] == lost.start_offset
+        added = Totals(lost_count=len(lost))
+        next_offsets[lost.topic_partition] = lost.next_offset
+        totals[lost.topic_partition] = totals.get(lost.topic_partition, Totals()).plus(added)
+        accepted.append(LedgerRange(lost, added, lost=True))
+    for topic, starts in (gap.restarted or {}).items():
+        for topic_partition in [tp for tp in next_offsets if tp.topic == topic]:
+            del next_offsets[topic_partition]
+            first_offsets.pop(topic_partition, None)
+            totals.pop(topic_partition, None)
+        next_offsets.update(starts)
+        first_offsets.update(starts)
+        since[topic] = view.last_sequence_number + 1
+    entry = replace(
+        stored,
+        identity=gap.identity,
+        checkpoint=Checkpoint(next_offsets),
+        owners=(),
+        totals=totals,
+        first_offsets=first_offsets,
+        since_sequence_numbers=since,
+    )
+    return Decision(entry, tuple(accepted))
+
+
+def decide_forget_topics(
+    view: TableView, stored: Entry, identity: Identity, topics: Iterable[str]
+) -> Decision:
+    """Make the dead letters of restarted topics history: they are no verdict on new offsets."""
+    gone = set(topics)
+    kept = {tp: n for tp, n in stored.checkpoint.next_offsets.items() if tp.topic not in gone}
+    since = dict.fromkeys(gone, view.last_sequence_number + 1)
+    return Decision(
+        replace(
+            stored,
+            identity=identity,
+            checkpoint=Checkpoint(kept),
+            owners=(),
+            since_sequence_numbers={**stored.since_sequence_numbers, **since},
+        )
+    )
+
+
+def decide_rewind(view: TableView, snapshot_id: int) -> Decision:
+    """Move rows and checkpoint back together to a retained snapshot, in one request (I2).
+
+    Dead letters stay: those at or above the older checkpoint remain the verdict on their offsets.
+
+    Raises:
+        ConfigError: The snapshot is not retained, or no checkpoint is known for it.
+
+    """
+    if snapshot_id not in view.snapshots:
+        retained = ", ".join(str(s.snapshot_id) for s in view.ancestors())
+        message = f"snapshot_id={snapshot_id} is not retained; the table has: {retained}"
+        raise ConfigError(message)
+    carrier = carrier_of(view, snapshot_id)
+    if carrier is None:
+        message = f"no retained ancestor of snapshot_id={snapshot_id} carries a checkpoint"
+        raise ConfigError(message)
+    entry = replace(decode_entry(carrier.summary[CHECKPOINT_KEY]), owners=())
+    return Decision(entry, rewind_to_snapshot_id=snapshot_id)
