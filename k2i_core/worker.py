@@ -37,6 +37,10 @@ RESTART_WAIT_SECONDS_MAX = 30.0
 log = structlog.get_logger(__name__)
 
 
+class StopAsked(Exception):  # noqa: N818 - a request, not an error
+    """A stop was asked for before there was anything to stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Until:
     """When to end without being asked.
@@ -93,6 +97,8 @@ class Worker:
                 self._run_session()
             except FencedError:
                 raise
+            except StopAsked:
+                return
             except (ConflictError, UnavailableError) as error:
                 if self._clock.boot_seconds() - started > HEALTHY_SECONDS:
                     failure_count = 0

@@ -1,13 +1,12 @@
 """What the session needs from the world, as protocols; adapters implement them, fakes too."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
 from k2i_core.ledger import Epoch, Identity, Owner, Share
-from k2i_core.offsets import TopicPartition
+from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.records import (
     CommitReport,
     CountedRange,
@@ -17,14 +16,6 @@ from k2i_core.records import (
     TableState,
     WrittenFile,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Watermarks:
-    """Low (log start) and high (last stable offset, read_committed) of one Kafka partition."""
-
-    low: int
-    high: int
 
 
 class Source(Protocol):
@@ -247,11 +238,13 @@ class ReadVerdicts(Protocol):
         target_table: str,
         from_offsets: Mapping[TopicPartition, int],
         since_sequence_numbers: Mapping[str, int],
+        state: TableState,
     ) -> Mapping[TopicPartition, frozenset[int]]:
         """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition.
 
         Rows of commits before a topic's `since_sequence_numbers` belong to a topic of that name
-        that was deleted.
+        that was deleted. Read from `state` and no other load: it contains our take-over, so no
+        older worker's dead letters can be missing from it; another load may be older.
         """
         ...
 

@@ -15,7 +15,7 @@ committed is read again by the next session.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +26,7 @@ from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
 from k2i_core.ingest.generation import GenerationFiles
+from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.ports import (
     DeadLetterTable,
     Decoder,
@@ -66,15 +67,6 @@ class Parts:
     make_decoder: Callable[[pa.Schema], Decoder]
     log: TransactionLog
     clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Lanes:
-    """Where the stages run: decoding in any number of threads, the others in one each."""
-
-    decode: Executor
-    write: Executor
-    commit: Executor
 
 
 @dataclass(frozen=True, slots=True)

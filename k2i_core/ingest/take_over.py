@@ -89,7 +89,10 @@ def take_over(
 
     dead_letter_entry = _owned_entry(dead_letter_state, owner)
     verdicts = read_verdicts(
-        target.identifier, next_offsets, dead_letter_entry.since_sequence_numbers
+        target.identifier,
+        next_offsets,
+        dead_letter_entry.since_sequence_numbers,
+        dead_letter_state,
     )
     observe(CrashPoint.VERDICTS_READ)
     recover(earlier_logs, log, (target, state), (dead_letters, dead_letter_state))

@@ -1,0 +1,1 @@
+"""Where real parts are built from a pipeline file, and nowhere else."""

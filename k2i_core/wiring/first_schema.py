@@ -1,0 +1,62 @@
+"""Which columns the rows have: declared, the table's own, or inferred from the first records."""
+
+from collections.abc import Callable
+from typing import cast
+
+import pyarrow as pa
+import structlog
+from pyiceberg.catalog import Catalog
+
+from k2i_core.config import Pipeline
+from k2i_core.decode.inference import infer_row_schema
+from k2i_core.iceberg.failures import translated
+from k2i_core.iceberg.types import arrow_schema
+from k2i_core.ingest.ports import Source
+from k2i_core.wiring.row_targets import without_kafka
+from k2i_core.worker import StopAsked
+
+FIRST_POLL_SECONDS = 0.5
+"""How long one look for first records takes. Larger reacts to a stop request later."""
+
+LOOKS_BETWEEN_LINES = 60
+"""How many looks pass between two log lines on an empty topic."""
+
+log = structlog.get_logger(__name__)
+
+
+def find_row_schema(
+    pipeline: Pipeline, catalog: Catalog, source: Source, is_stop_asked: Callable[[], bool]
+) -> pa.Schema:
+    """Return the columns without `_kafka`, waiting for a first record where nothing else tells.
+
+    Raises:
+        StopAsked: The topics stayed empty until a stop was asked for.
+
+    """
+    if (declared := pipeline.row_schema()) is not None:
+        return declared
+    if (existing := _existing(catalog, pipeline.table.identifier)) is not None:
+        return without_kafka(existing)
+    source.assign(source.start_offsets(source.partitions()))
+    look_count = 0
+    while not is_stop_asked():
+        if look_count % LOOKS_BETWEEN_LINES == 0:
+            log.info("waiting for first records to infer columns from", pipeline=pipeline.name)
+        look_count += 1
+        polled = source.poll(FIRST_POLL_SECONDS)
+        if polled is None:
+            continue
+        # Safe because POLLED_SCHEMA says so.
+        values = cast("pa.BinaryArray", polled.records.column("value").drop_null())
+        schema = infer_row_schema(values)
+        if len(schema.names):
+            log.info("columns inferred", record_count=len(values), columns=schema.names)
+            return schema
+    raise StopAsked
+
+
+def _existing(catalog: Catalog, identifier: str) -> pa.Schema | None:
+    with translated(f"load table {identifier}"):
+        if not catalog.table_exists(identifier):
+            return None
+        return arrow_schema(catalog.load_table(identifier).schema())

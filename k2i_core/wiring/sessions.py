@@ -1,0 +1,162 @@
+"""One ingest session over real parts, and everything that has to be closed after it."""
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from k2i_core.clock import Clock, IdSource
+from k2i_core.config import Pipeline
+from k2i_core.crash_points import Observer, ignore
+from k2i_core.decode.json_decoder import JsonDecoder
+from k2i_core.decode.text import RawDecoder, StringDecoder
+from k2i_core.iceberg.commit import TableCommitter
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
+from k2i_core.iceberg.verdicts import Verdicts
+from k2i_core.ingest.lanes import Lanes, open_lanes
+from k2i_core.ingest.ports import Decoder
+from k2i_core.ingest.session import Listener, Parts, Session, SessionSettings
+from k2i_core.kafka.source import KafkaSource
+from k2i_core.ledger import Share
+from k2i_core.txlog.directory import TransactionLogFile
+from k2i_core.wiring.first_schema import find_row_schema
+from k2i_core.wiring.row_targets import TableRowTargets
+from k2i_core.wiring.settings import (
+    catalog_opener,
+    check_text_keys,
+    commit_limits,
+    flush_limits,
+    kafka_settings,
+    table_settings,
+)
+from k2i_core.worker import OpenSession
+
+DECODE_THREADS = 2
+"""Decoders that run side by side. More only helps when decoding, not polling, is the slowest
+stage, which takes more than four processors; fewer leaves a processor idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a worker's sessions share and production takes from the system.
+
+    Attributes:
+        clock: For polling; a stop request cuts its waits short.
+        patient_clock: For commits; a stop request does not.
+        listener: Told about progress.
+        observe: Told about every crash point.
+        is_stop_asked: Whether to stop waiting for first records.
+        on_open: Told about each session before it starts.
+    """
+
+    clock: Clock
+    patient_clock: Clock
+    ids: IdSource
+    is_stop_asked: Callable[[], bool] = field(default=lambda: False)
+    listener: Listener = field(default_factory=Listener)
+    observe: Observer = ignore
+    on_open: Callable[[OpenSession, KafkaSource, Lanes], None] = field(
+        default=lambda _opened, _source, _lanes: None
+    )
+
+
+def state_directory(pipeline: Pipeline) -> Path:
+    """Return where this host keeps the pipeline's transaction logs."""
+    return Path(pipeline.state_directory) / pipeline.name
+
+
+def make_decoder(pipeline: Pipeline) -> Callable[[pa.Schema], Decoder]:
+    """Return what builds a decoder for the current columns."""
+    match pipeline.format.value:
+        case "json":
+            formats = pipeline.time_formats()
+            may_add_columns = pipeline.table.schema_evolution != "strict"
+            return lambda schema: JsonDecoder(
+                schema, time_formats=formats, may_add_columns=may_add_columns
+            )
+        case "string":
+            return lambda _: StringDecoder()
+        case "raw":
+            return lambda _: RawDecoder()
+
+
+@contextmanager
+def open_session(
+    pipeline: Pipeline, share: Share, surroundings: Surroundings
+) -> Generator[OpenSession]:
+    """Build a session; on the way out abandon it unless it has finished.
+
+    Raises:
+        ConfigError, UnavailableError, IncompatibleSchemaError: A part could not be built.
+
+    """
+    clock, observe = surroundings.clock, surroundings.observe
+    with ExitStack() as stack:
+        log = TransactionLogFile(state_directory(pipeline) / "txlog", surroundings.ids.token())
+        stack.callback(log.close)
+        source = KafkaSource(kafka_settings(pipeline), clock)
+        stack.callback(source.close)
+        open_catalog = catalog_opener(pipeline)
+        catalog = open_catalog()
+        identifier, dead_letters_identifier = pipeline.table.identifier, pipeline.dead_letter_table
+        row_schema = find_row_schema(pipeline, catalog, source, surroundings.is_stop_asked)
+        target = create_or_adopt(
+            catalog,
+            identifier,
+            row_schema,
+            table_settings(pipeline),
+            pipeline.table.schema_evolution,
+        )
+        dead_letters = create_or_adopt_dead_letters(catalog, dead_letters_identifier)
+        lanes = stack.enter_context(open_lanes(DECODE_THREADS))
+
+        def committer(table: str) -> TableCommitter:
+            return TableCommitter(
+                PyIcebergGateway(open_catalog, table),
+                surroundings.patient_clock,
+                surroundings.ids,
+                commit_limits(pipeline),
+                log_attempt=log.attempted,
+                observe=observe,
+            )
+
+        session = Session(
+            Parts(
+                source=source,
+                target=committer(identifier),
+                dead_letters=committer(dead_letters_identifier),
+                read_verdicts=Verdicts(open_catalog, dead_letters_identifier),
+                targets=TableRowTargets(
+                    catalog,
+                    target.table,
+                    dead_letters.table,
+                    identifiers=(identifier, dead_letters_identifier),
+                    evolution=pipeline.table.schema_evolution,
+                    clock=clock,
+                    log=log,
+                    observe=observe,
+                ),
+                make_decoder=make_decoder(pipeline),
+                log=log,
+                clock=surroundings.patient_clock,
+            ),
+            SessionSettings(
+                pipeline=pipeline.name,
+                share=share,
+                flush=flush_limits(pipeline),
+                check_keys=check_text_keys if pipeline.format.key == "string" else None,
+            ),
+            lanes,
+            listener=surroundings.listener,
+            observe=observe,
+        )
+        opened = OpenSession(session, source)
+        surroundings.on_open(opened, source, lanes)
+        try:
+            yield opened
+        except BaseException:
+            session.abandon()
+            raise
