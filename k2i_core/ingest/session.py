@@ -91,6 +91,7 @@ class Listener:
     took_over: Callable[[TakenOver], None] = field(default=lambda _: None)
     polled: Callable[[PolledBatch], None] = field(default=lambda _: None)
     flushed: Callable[[FlushReport], None] = field(default=lambda _: None)
+    turned: Callable[[], None] = field(default=lambda: None)
 
 
 class Session:
@@ -176,6 +177,7 @@ class Session:
 
     def step(self) -> None:
         """Do one round: surface failures, seal when due, poll when there is room."""
+        self._listener.turned()
         self._raise_failures()
         now = self._parts.clock.boot_seconds()
         flush = self._settings.flush

@@ -128,7 +128,7 @@ def open_session(
                 source=source,
                 target=committer(identifier),
                 dead_letters=committer(dead_letters_identifier),
-                read_verdicts=Verdicts(open_catalog, dead_letters_identifier),
+                read_verdicts=Verdicts(),
                 targets=TableRowTargets(
                     catalog,
                     target.table,

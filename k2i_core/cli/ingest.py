@@ -1,0 +1,161 @@
+"""`k2i ingest`: run the worker of a pipeline, or all of its workers."""
+
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+
+from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline, read_share
+from k2i_core.cli.worker_processes import run_worker_processes
+from k2i_core.clock import RandomIds, SystemClock
+from k2i_core.config import Pipeline
+from k2i_core.errors import FencedError
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.ledger import Share
+from k2i_core.metrics import IngestMetrics
+from k2i_core.server import LOOPBACK, Health, StatusServer
+from k2i_core.wiring.observation import CHECKS, WorkerObservation
+from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.settings import catalog_opener
+from k2i_core.worker import Until, Worker
+
+STATUS_PORT = 9640
+
+log = structlog.get_logger(__name__)
+
+
+def ingest(
+    pipeline_file: PipelineFile,
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Run one worker's share only. Default: all workers of the file, one process each.",
+        ),
+    ] = None,
+    *,
+    until_caught_up: Annotated[
+        bool, typer.Option(help="End once everything that is in the topics now is committed.")
+    ] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="End after this long, with a last flush.")
+    ] = None,
+    listen: Annotated[
+        str, typer.Option(help="Address for /healthz, /readyz and /metrics.")
+    ] = LOOPBACK,
+    port: Annotated[
+        int,
+        typer.Option(help="Port of the first worker; worker i listens on PORT+i. 0: any free one."),
+    ] = STATUS_PORT,
+    port_file: Annotated[
+        Path | None, typer.Option(help="Write the port here once it listens.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Ingest topics into the table until stopped; SIGTERM or Ctrl-C flush and end.
+
+    Exit codes: 0 ended as asked, 2 configuration, 3 an outside system was gone for too long,
+    4 another worker took over, or an operator has to decide.
+    """
+    pipeline = read_pipeline(pipeline_file, overrides)
+    share = read_share(worker, pipeline.workers)
+    if share is None and pipeline.workers > 1:
+        run_worker_processes(pipeline.workers, sys.argv[1:])
+        return
+    share = share or Share(0, 1)
+    until = Until(max_seconds, until_caught_up)
+    status_port = port + share.worker if port else 0
+    with stop_on_signals() as stop:
+        run_worker(pipeline, share, until, stop, listen=listen, port=status_port, file=port_file)
+
+
+def run_worker(
+    pipeline: Pipeline,
+    share: Share,
+    until: Until,
+    stop: threading.Event,
+    *,
+    listen: str,
+    port: int,
+    file: Path | None,
+) -> None:
+    """Run one worker in this process, with its status server beside it."""
+    patient_clock = SystemClock()
+    metrics = IngestMetrics()
+    metrics.worker_started(
+        pipeline.name,
+        str(share),
+        version("k2i"),
+        buffered_bytes_max=pipeline.flush.max_buffered_bytes,
+    )
+    health = Health(CHECKS, patient_clock)
+    table = pipeline.table.identifier
+    gateway = PyIcebergGateway(catalog_opener(pipeline), table)
+    observation = WorkerObservation(
+        metrics,
+        health,
+        patient_clock,
+        tables=(table, pipeline.dead_letter_table),
+        ask_catalog=gateway.load,
+    )
+    server = StatusServer(health, metrics.render, host=listen, port=port, port_file=file)
+    listening_port = server.start()
+    log.info(
+        "worker started",
+        pipeline=pipeline.name,
+        worker=str(share),
+        table=table,
+        status_url=f"http://{listen}:{listening_port}",
+    )
+    observation.start()
+    surroundings = Surroundings(
+        clock=SystemClock(stop),
+        patient_clock=patient_clock,
+        ids=RandomIds(),
+        is_stop_asked=stop.is_set,
+        listener=observation.listener,
+        on_open=observation.opened,
+    )
+    try:
+        Worker(
+            lambda: open_session(pipeline, share, surroundings),
+            until,
+            stop.is_set,
+            surroundings.clock,
+        ).run()
+    except FencedError:
+        metrics.fenced(table)
+        raise
+    finally:
+        observation.stop()
+        server.stop()
+    log.info("worker ended", pipeline=pipeline.name, worker=str(share))
+
+
+@contextmanager
+def stop_on_signals() -> Generator[threading.Event]:
+    """Set an event on SIGTERM and SIGINT; further signals change nothing, the flush goes on."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if stop.is_set():
+            log.warning("already stopping, the last flush goes on", signal=name)
+            return
+        log.info("stopping after a last flush", signal=name)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,188 @@
+"""`k2i table show|accept-gap|rewind`: look into the ledger, and decide what only a person can."""
+
+from typing import Annotated
+
+import typer
+
+from k2i_core.cli.exits import Exit
+from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.output import print_json, print_line, print_table
+from k2i_core.clock import SystemClock
+from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.operations import Gap, decide_rewind
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.ledger import CHECKPOINT_KEY, OPERATION_KEY, Entry, decode_entry
+from k2i_core.wiring.gaps import accept_gap as accept
+from k2i_core.wiring.gaps import find_gap
+from k2i_core.wiring.inspection import (
+    inspect_target,
+    open_source,
+    operator_committer,
+    stored_ledger,
+)
+from k2i_core.wiring.settings import catalog_opener
+
+app = typer.Typer(help="Look into the ledger, and decide what only a person can.")
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
+Confirmed = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def show(
+    pipeline_file: PipelineFile,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="Snapshots to list.")] = 20,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """List the retained snapshots with the checkpoint that each carries."""
+    pipeline = read_pipeline(pipeline_file, overrides)
+    # Without reading the ledger: a table whose ledger is in doubt is what one wants to look at.
+    view = PyIcebergGateway(catalog_opener(pipeline), pipeline.table.identifier).load()
+    rows: list[dict[str, object]] = []
+    for snapshot in list(view.ancestors())[:limit]:
+        text = snapshot.summary.get(CHECKPOINT_KEY)
+        entry = decode_entry(text) if text else None
+        rows.append(
+            {
+                "snapshot_id": snapshot.snapshot_id,
+                "timestamp_ms": snapshot.timestamp_ms,
+                "operation": snapshot.summary.get(OPERATION_KEY, "not k2i"),
+                "added_rows": int(snapshot.summary.get("added-records", 0)),
+                "next_offsets": _next_offsets(entry) if entry else None,
+            }
+        )
+    if as_json:
+        print_json({"table": pipeline.table.identifier, "snapshots": rows})
+        return
+    print_table(
+        ("snapshot_id", "operation", "added_rows", "next_offsets"),
+        [
+            [
+                str(row["snapshot_id"]),
+                str(row["operation"]),
+                str(row["added_rows"]),
+                _offsets_text(row["next_offsets"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def accept_gap(
+    pipeline_file: PipelineFile,
+    *,
+    dry_run: DryRun = False,
+    yes: Confirmed = False,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """Accept that Kafka lost offsets, or that a topic or the cluster was created again.
+
+    The consent becomes part of the table's history. Running workers are fenced by it.
+    """
+    pipeline = read_pipeline(pipeline_file, overrides)
+    clock = SystemClock()
+    entry = stored_ledger(inspect_target(pipeline)).entry
+    source = open_source(pipeline, clock)
+    try:
+        gap = find_gap(entry, source)
+    finally:
+        source.close()
+    lines = _gap_lines(gap)
+    if gap.is_empty or dry_run:
+        _say({"gap": lines, "accepted": False}, lines or ["there is no gap"], as_json=as_json)
+        return
+    _confirm("accept", lines, yes=yes)
+    report = accept(pipeline, gap, clock)
+    _say(
+        {"gap": lines, "accepted": True, "snapshot_id": report.snapshot_id},
+        [*lines, f"accepted in snapshot {report.snapshot_id}"],
+        as_json=as_json,
+    )
+
+
+@app.command()
+def rewind(
+    pipeline_file: PipelineFile,
+    to_snapshot: Annotated[int, typer.Option(help="Snapshot to go back to; see `table show`.")],
+    *,
+    dry_run: DryRun = False,
+    yes: Confirmed = False,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """Move rows and checkpoint back together; what was read since is read again.
+
+    Dead letters stay dead letters. Running workers are fenced by it.
+    """
+    pipeline = read_pipeline(pipeline_file, overrides)
+    view = PyIcebergGateway(catalog_opener(pipeline), pipeline.table.identifier).load()
+    decision = decide_rewind(view, to_snapshot)
+    removed = _rows_of(view, view.head_snapshot_id) - _rows_of(view, to_snapshot)
+    lines = [
+        f"{pipeline.table.identifier} goes back to snapshot {to_snapshot}",
+        f"{removed:,} rows leave the table and are read again from:",
+        *(f"  {tp}: {n}" for tp, n in sorted(decision.entry.checkpoint.next_offsets.items())),
+    ]
+    document: dict[str, object] = {
+        "to_snapshot_id": to_snapshot,
+        "removed_rows": removed,
+        "next_offsets": _next_offsets(decision.entry),
+    }
+    if dry_run:
+        _say({**document, "done": False}, lines, as_json=as_json)
+        return
+    _confirm("rewind", lines, yes=yes)
+    committer = operator_committer(pipeline, pipeline.table.identifier, SystemClock())
+    report = committer.operate("rewind", lambda now, _stored: decide_rewind(now, to_snapshot))
+    _say(
+        {**document, "done": True, "snapshot_id": report.snapshot_id},
+        [*lines, f"done in snapshot {report.snapshot_id}"],
+        as_json=as_json,
+    )
+
+
+def _confirm(what: str, lines: list[str], *, yes: bool) -> None:
+    if yes:
+        return
+    for line in lines:
+        typer.echo(line, err=True)
+    if not typer.confirm(f"{what}?", err=True):
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+def _say(document: dict[str, object], lines: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    for line in lines:
+        print_line(line)
+
+
+def _gap_lines(gap: Gap) -> list[str]:
+    lost = [f"{r}: {len(r)} offsets were deleted unread" for r in gap.lost]
+    restarted = [
+        f"topic {topic} was created again: its old rows stay, reading starts at "
+        + ", ".join(f"{tp.kafka_partition}: {n}" for tp, n in sorted(starts.items()))
+        for topic, starts in (gap.restarted or {}).items()
+    ]
+    return lost + restarted
+
+
+def _rows_of(view: TableView, snapshot_id: int | None) -> int:
+    if snapshot_id is None or snapshot_id not in view.snapshots:
+        return 0
+    return int(view.snapshots[snapshot_id].summary.get("total-records", 0))
+
+
+def _next_offsets(entry: Entry) -> dict[str, int]:
+    return {str(tp): n for tp, n in sorted(entry.checkpoint.next_offsets.items())}
+
+
+def _offsets_text(next_offsets: object) -> str:
+    if not isinstance(next_offsets, dict):
+        return "-"
+    return " ".join(f"{key}:{value}" for key, value in next_offsets.items())

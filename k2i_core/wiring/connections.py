@@ -1,0 +1,99 @@
+"""Does everything that a pipeline file names answer? Each part has its own verdict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.io import load_file_io
+
+from k2i_core.clock import RandomIds, SystemClock
+from k2i_core.config import Pipeline
+from k2i_core.errors import ConfigError, K2iError, UnavailableError
+from k2i_core.iceberg.failures import translated
+from k2i_core.kafka.source import KafkaSource
+from k2i_core.wiring.settings import catalog_opener, kafka_settings
+
+PROBE_BYTES = b"k2i probe\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One thing that was asked: what it said, or why it did not answer."""
+
+    name: str
+    detail: str
+    error: K2iError | None = None
+
+
+def check_connections(pipeline: Pipeline) -> list[Connection]:
+    """Ask broker, topics, catalog and warehouse; a failure of one does not hide the next."""
+    clock = SystemClock()
+    source = KafkaSource(kafka_settings(pipeline), clock)
+    try:
+        results = [
+            _asked("broker", lambda: f"cluster {source.cluster_id()}"),
+            _asked("topics", lambda: _describe_topics(source)),
+        ]
+    finally:
+        source.close()
+    open_catalog = catalog_opener(pipeline)
+    results.append(_asked("catalog", lambda: _describe_tables(pipeline, open_catalog())))
+    results.append(_asked("warehouse", lambda: _probe_warehouse(pipeline, open_catalog())))
+    return results
+
+
+def _asked(name: str, ask: Callable[[], str]) -> Connection:
+    try:
+        return Connection(name, ask())
+    except K2iError as error:
+        return Connection(name, "", error)
+
+
+def _describe_topics(source: KafkaSource) -> str:
+    partitions = source.partitions()
+    topics = sorted({tp.topic for tp in partitions})
+    if not topics:
+        message = "no topic matches kafka.topic_pattern yet"
+        raise ConfigError(message)
+    return f"{', '.join(topics)}: {len(partitions)} Kafka partitions"
+
+
+def _describe_tables(pipeline: Pipeline, catalog: Catalog) -> str:
+    identifier = pipeline.table.identifier
+    with translated(f"look for table {identifier}"):
+        exists = catalog.table_exists(identifier)
+    return f"table {identifier} {'exists' if exists else 'will be created'}"
+
+
+def _probe_warehouse(pipeline: Pipeline, catalog: Catalog) -> str:
+    """Write, read and delete a small file where the table's files go."""
+    location = _location(pipeline, catalog)
+    path = f"{location.rstrip('/')}/k2i-probe-{RandomIds().token()}"
+    with translated(f"write, read and delete a probe in {location}"):
+        store = load_file_io(dict(catalog.properties), location)
+        with store.new_output(path).create() as stream:
+            stream.write(PROBE_BYTES)
+        with store.new_input(path).open() as stream:
+            content = stream.read()
+        store.delete(path)
+    if content != PROBE_BYTES:
+        message = f"the store gave back other bytes than were written in {location}"
+        raise UnavailableError(message)
+    return f"{location} can be written, read and deleted from"
+
+
+def _location(pipeline: Pipeline, catalog: Catalog) -> str:
+    identifier = pipeline.table.identifier
+    with translated(f"look for table {identifier}"):
+        if catalog.table_exists(identifier):
+            return catalog.load_table(identifier).location() + "/data"
+    warehouse = catalog.properties.get("warehouse", "")
+    if "/" not in warehouse:
+        message = (
+            "the catalog chooses the location when the table is created, so the store cannot be "
+            "probed before; run the check again after the first ingest"
+        )
+        raise ConfigError(message)
+    namespace, _, name = identifier.rpartition(".")
+    return f"{warehouse.rstrip('/')}/{PurePosixPath(namespace) / name}/data"

@@ -1,0 +1,174 @@
+"""What a pipeline's tables hold now, for everybody who only looks."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.table import Table
+
+from k2i_core.audit.verify import DeadLetterTable, RetainedRanges, StoredLedger, TopicOffsets
+from k2i_core.clock import Clock, RandomIds
+from k2i_core.config import Pipeline
+from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
+from k2i_core.iceberg.ancestry import read_entry
+from k2i_core.iceberg.commit import TableCommitter
+from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.kafka.source import KafkaSource
+from k2i_core.ledger import RANGES_KEY, Entry, decode_ranges
+from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
+from k2i_core.records import PolledBatch
+from k2i_core.wiring.settings import catalog_opener, commit_limits, kafka_settings
+
+TOPIC_SILENCE_SECONDS_MAX = 60.0
+"""How long a reading of the topic may bring nothing. Larger waits longer for a dead broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedTable:
+    """One load of a table and its ledger entry; both None-safe for a pipeline that never ran.
+
+    Attributes:
+        view: For the protocol.
+        table: For readers; the same load.
+        entry: None when k2i never committed to it.
+    """
+
+    view: TableView
+    table: Table
+    entry: Entry | None
+
+    @property
+    def retained_ranges(self) -> tuple[RetainedRanges, ...]:
+        """The ranges of every retained ancestor of the head."""
+        return tuple(
+            RetainedRanges(s.sequence_number, decode_ranges(s.summary[RANGES_KEY]))
+            for s in self.view.ancestors()
+            if RANGES_KEY in s.summary
+        )
+
+
+def inspect_target(pipeline: Pipeline) -> InspectedTable:
+    """Load the target table.
+
+    Raises:
+        ConfigError: It does not exist yet.
+        CorruptionError: Its ledger cannot be believed.
+
+    """
+    return _inspect(pipeline, pipeline.table.identifier)
+
+
+def inspect_dead_letters(pipeline: Pipeline) -> InspectedTable | None:
+    """Load the dead-letter table; None while it does not exist."""
+    try:
+        return _inspect(pipeline, pipeline.dead_letter_table)
+    except ConfigError as error:
+        if error.kind is ErrorKind.TABLE_MISSING:
+            return None
+        raise
+
+
+def _inspect(pipeline: Pipeline, identifier: str) -> InspectedTable:
+    gateway = PyIcebergGateway(catalog_opener(pipeline), identifier)
+    view = gateway.load()
+    assert isinstance(view.handle, Table)
+    return InspectedTable(
+        view, view.handle, read_entry(view, partial(gateway.has_live_entry, view))
+    )
+
+
+def stored_ledger(inspected: InspectedTable) -> StoredLedger:
+    """Return the ledger as `verify` takes it.
+
+    Raises:
+        ConfigError: k2i never committed to the table.
+
+    """
+    if inspected.entry is None:
+        name = ".".join(inspected.table.name())
+        message = f"table={name} has no checkpoint: k2i never committed to it"
+        raise ConfigError(message)
+    return StoredLedger(inspected.entry, inspected.retained_ranges)
+
+
+def dead_letters_for_proof(pipeline: Pipeline) -> DeadLetterTable | None:
+    """Return the dead-letter table as `verify` takes it; None while it does not exist."""
+    inspected = inspect_dead_letters(pipeline)
+    if inspected is None:
+        return None
+    since = inspected.entry.since_sequence_numbers if inspected.entry else {}
+    return DeadLetterTable(inspected.table, pipeline.table.identifier, since)
+
+
+def operator_committer(pipeline: Pipeline, identifier: str, clock: Clock) -> TableCommitter:
+    """Return what commits an operator's decision; it writes no files, so it logs no attempt."""
+    return TableCommitter(
+        PyIcebergGateway(catalog_opener(pipeline), identifier),
+        clock,
+        RandomIds(),
+        commit_limits(pipeline),
+        log_attempt=lambda _table, _snapshot_id: None,
+    )
+
+
+def open_source(pipeline: Pipeline, clock: Clock) -> KafkaSource:
+    """Return a source of the pipeline's topics; the caller closes it."""
+    return KafkaSource(kafka_settings(pipeline), clock)
+
+
+class SourceTopicReader:
+    """Implements `audit.verify.TopicReader` by reading the topic once, offsets only."""
+
+    def __init__(self, source: KafkaSource, clock: Clock) -> None:
+        """Read through `source`, which is used for nothing else meanwhile."""
+        self._source = source
+        self._clock = clock
+
+    def watermarks(
+        self, topic_partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, Watermarks]:
+        """Return log start and last stable offset, asked from the broker now."""
+        return self._source.watermarks(topic_partitions)
+
+    def read(self, ranges: Collection[OffsetRange]) -> Iterator[TopicOffsets]:
+        """Yield every record that exists in the ranges."""
+        self._source.assign({r.topic_partition: r.start_offset for r in ranges})
+        ends = {r.topic_partition: r.next_offset for r in ranges}
+        open_partitions = set(ends)
+        heard = self._clock.boot_seconds()
+        while open_partitions:
+            polled = self._source.poll(0.5)
+            if polled is None:
+                if self._clock.boot_seconds() - heard > TOPIC_SILENCE_SECONDS_MAX:
+                    names = ", ".join(str(tp) for tp in sorted(open_partitions))
+                    message = f"nothing was read from {names} for {TOPIC_SILENCE_SECONDS_MAX:.0f} s"
+                    raise UnavailableError(message)
+                continue
+            heard = self._clock.boot_seconds()
+            for offset_range in polled.ranges:
+                topic_partition = offset_range.topic_partition
+                if topic_partition in open_partitions:
+                    yield _offsets_of(polled, topic_partition, ends[topic_partition])
+                    if offset_range.next_offset >= ends[topic_partition]:
+                        open_partitions.discard(topic_partition)
+
+
+def _offsets_of(polled: PolledBatch, topic_partition: TopicPartition, end: int) -> TopicOffsets:
+    records = polled.records
+    topic = pa.array([topic_partition.topic], pa.string())
+    here = (
+        (records.column("partition").to_numpy() == topic_partition.kafka_partition)
+        & pc.is_in(records.column("topic"), topic).to_numpy(zero_copy_only=False)
+        & (records.column("offset").to_numpy() < end)
+    )
+    offsets = records.column("offset").to_numpy()[here]
+    is_tombstone = records.column("value").is_null().to_numpy(zero_copy_only=False)[here]
+    return TopicOffsets(
+        topic_partition,
+        pa.array(offsets.astype(np.int64), pa.int64()),
+        pa.array(is_tombstone, pa.bool_()),
+    )

@@ -1,0 +1,231 @@
+"""What a worker shows of itself: metrics, health, and one canonical log line per flush.
+
+Three threads meet here: the poll loop and the commit lane report, and a watch thread looks once a
+second at what nobody reports by itself: lag, freshness, buffers, and whether broker and catalog
+answer.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from k2i_core.clock import Clock
+from k2i_core.errors import K2iError
+from k2i_core.ingest.freshness import Freshness
+from k2i_core.ingest.lanes import Lanes
+from k2i_core.ingest.session import Listener
+from k2i_core.ingest.take_over import TakenOver
+from k2i_core.kafka.source import KafkaSource
+from k2i_core.metrics import IngestMetrics
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import FlushReport, PolledBatch
+from k2i_core.server import Health, HealthCheck
+from k2i_core.worker import OpenSession
+
+WATCH_SECONDS = 1.0
+"""How often lag and freshness are looked at. Larger shows them later; smaller costs wake-ups."""
+
+CATALOG_CHECK_SECONDS = 10.0
+"""How often an idle worker asks its catalog for a sign of life."""
+
+LOOP_STALE_SECONDS_MAX = 30.0
+"""How long the poll loop may be silent. It turns ten times a second, except while it waits for a
+last commit, so that a smaller limit would call a patient worker dead."""
+
+log = structlog.get_logger(__name__)
+
+CHECKS = (
+    HealthCheck("loop", LOOP_STALE_SECONDS_MAX, decides_liveness=True),
+    HealthCheck("owner", None),
+    HealthCheck("broker", LOOP_STALE_SECONDS_MAX),
+    HealthCheck("catalog", 6 * CATALOG_CHECK_SECONDS),
+)
+
+
+class WorkerObservation:
+    """Feeds metrics and health of one worker over all of its sessions."""
+
+    def __init__(
+        self,
+        metrics: IngestMetrics,
+        health: Health,
+        clock: Clock,
+        *,
+        tables: tuple[str, str],
+        ask_catalog: Callable[[], object],
+    ) -> None:
+        """Bind what is fed.
+
+        Args:
+            metrics: Counted into.
+            health: Reported to; made with `CHECKS`.
+            clock: Not cut short by a stop request.
+            tables: Identifiers of the target and the dead-letter table.
+            ask_catalog: Raises a K2iError when the catalog does not answer.
+
+        """
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        self._table, self._dead_letter_table = tables
+        self._ask_catalog = ask_catalog
+        self._lock = threading.Lock()
+        self._freshness = Freshness()
+        self._next_offsets: dict[TopicPartition, int] = {}
+        self._opened: OpenSession | None = None
+        self._source: KafkaSource | None = None
+        self._lanes: Lanes | None = None
+        self._catalog_asked_boot_seconds = -CATALOG_CHECK_SECONDS
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="k2i-watch", daemon=True)
+
+    @property
+    def listener(self) -> Listener:
+        """What a session reports to."""
+        return Listener(self.took_over, self.polled, self.flushed, self.turned)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watch; takes at most as long as one question to the catalog."""
+        self._stop.set()
+        self._thread.join(timeout=5.0)
+
+    def opened(self, opened: OpenSession, source: KafkaSource, lanes: Lanes) -> None:
+        """Watch a new session."""
+        with self._lock:
+            self._opened, self._source, self._lanes = opened, source, lanes
+        self._health.report("owner", ok=False, detail="taking over")
+
+    def turned(self) -> None:
+        """Note that the poll loop is alive."""
+        self._health.report("loop", ok=True)
+
+    def took_over(self, taken: TakenOver) -> None:
+        """Note the epoch and where reading starts."""
+        with self._lock:
+            for topic_partition in set(self._next_offsets) - set(taken.next_offsets):
+                self._metrics.partition_released(
+                    topic_partition.topic, topic_partition.kafka_partition
+                )
+            self._next_offsets = dict(taken.next_offsets)
+            self._freshness = Freshness()
+        self._health.report("owner", ok=True, detail=f"epoch {taken.owner.epoch}")
+        log.info(
+            "took over",
+            table=self._table,
+            worker=str(taken.owner.share),
+            epoch=taken.owner.epoch,
+            kafka_partition_count=len(taken.next_offsets),
+            standing_dead_letter_count=sum(len(v) for v in taken.verdicts.values()),
+        )
+
+    def polled(self, batch: PolledBatch) -> None:
+        """Count the records of a poll."""
+        self._metrics.records_read(record_count=batch.records.num_rows, byte_count=batch.byte_count)
+        with self._lock:
+            self._freshness.polled(batch)
+
+    def flushed(self, report: FlushReport) -> None:
+        """Count a flush and write its canonical line."""
+        generation, counts = report.generation, report.generation.counts
+        with self._lock:
+            self._freshness.committed(generation.ends)
+            self._next_offsets.update(generation.ends)
+        for counted in generation.ranges:
+            tp, c = counted.offsets.topic_partition, counted.counts
+            self._metrics.range_committed(
+                tp.topic,
+                tp.kafka_partition,
+                start_offset=counted.offsets.start_offset,
+                next_offset=counted.offsets.next_offset,
+                row_count=c.row_count,
+                dead_letter_count=c.dead_letter_count,
+                filtered_count=c.filtered_count,
+                tombstone_count=c.tombstone_count,
+            )
+        self._count_commits(report)
+        self._metrics.flush_finished(
+            flush_seconds=report.seal_to_commit_milliseconds / 1000,
+            seal_to_commit_seconds=report.seal_to_commit_milliseconds / 1000,
+            oldest_to_commit_seconds=report.oldest_to_commit_milliseconds / 1000,
+        )
+        self._health.report("catalog", ok=True)
+        log.info(
+            "flush committed",
+            table=self._table,
+            snapshot_id=report.commit.snapshot_id,
+            generation=generation.number,
+            row_count=counts.row_count,
+            dead_letter_count=counts.dead_letter_count,
+            tombstone_count=counts.tombstone_count,
+            file_count=len(generation.files),
+            byte_count=sum(file.byte_count for file in generation.files),
+            attempt_count=report.commit.attempt_count,
+            commit_ms=round(report.commit.milliseconds),
+            seal_to_commit_ms=round(report.seal_to_commit_milliseconds),
+            oldest_to_commit_ms=round(report.oldest_to_commit_milliseconds),
+        )
+
+    def _count_commits(self, report: FlushReport) -> None:
+        commits = (
+            (
+                self._dead_letter_table,
+                report.dead_letter_commit,
+                report.generation.dead_letter_files,
+            ),
+            (self._table, report.commit, report.generation.files),
+        )
+        for table, commit, files in commits:
+            if commit is not None:
+                self._metrics.commit_landed(
+                    table,
+                    commit_seconds=commit.milliseconds / 1000,
+                    attempt_count=commit.attempt_count,
+                    file_count=len(files),
+                    byte_count=sum(file.byte_count for file in files),
+                    landed_ms=self._clock.now_ms(),
+                )
+
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_SECONDS):
+            self._watch_once()
+
+    def _watch_once(self) -> None:
+        with self._lock:
+            opened, source = self._opened, self._source
+            next_offsets = dict(self._next_offsets)
+        if opened is not None and source is not None:
+            self._metrics.bytes_buffered(opened.session.buffered_bytes)
+            self._metrics.generations_counted(opened.session.generations_in_flight)
+            self._report_lag(source, next_offsets)
+            health = source.health()
+            self._health.report("broker", ok=health.reachable, detail=health.last_error or "")
+        now = self._clock.boot_seconds()
+        if now - self._catalog_asked_boot_seconds >= CATALOG_CHECK_SECONDS:
+            self._catalog_asked_boot_seconds = now
+            try:
+                self._ask_catalog()
+            except K2iError as error:
+                self._metrics.outage_seen("catalog")
+                self._health.report("catalog", ok=False, detail=str(error))
+            else:
+                self._health.report("catalog", ok=True)
+
+    def _report_lag(self, source: KafkaSource, next_offsets: Mapping[TopicPartition, int]) -> None:
+        now_ms = self._clock.now_ms()
+        for topic_partition, marks in source.cached_watermarks().items():
+            if topic_partition not in next_offsets:
+                continue
+            lag = max(0, marks.high - next_offsets[topic_partition])
+            with self._lock:
+                freshness = self._freshness.seconds(topic_partition, lag=lag, now_ms=now_ms)
+            self._metrics.position_observed(
+                topic_partition.topic,
+                topic_partition.kafka_partition,
+                lag_message_count=lag,
+                freshness_seconds=freshness,
+            )
