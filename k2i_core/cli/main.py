@@ -30,15 +30,19 @@ log = structlog.get_logger(__name__)
 
 @app.callback()
 def configure(
+    context: typer.Context,
     log_level: Annotated[
-        LogLevel, typer.Option(help="Least severe log line to show.")
-    ] = LogLevel.INFO,
+        LogLevel | None,
+        typer.Option(help="Least severe log line to show. Default: info for ingest, else error."),
+    ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: for people on a terminal, else JSON lines.")
     ] = LogFormat.AUTO,
 ) -> None:
     """Kafka to Apache Iceberg, exactly once."""
     as_json = None if log_format is LogFormat.AUTO else log_format is LogFormat.JSON
+    if log_level is None:
+        log_level = LogLevel.INFO if context.invoked_subcommand == "ingest" else LogLevel.ERROR
     configure_logging(log_level.value, json=as_json, stream=sys.stderr)
 
 

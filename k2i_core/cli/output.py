@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+UNCUT_WIDTH = 10_000
+
 
 def print_json(document: object) -> None:
     """Print one JSON document."""
@@ -28,7 +30,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, justify="right" if rows and is_number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, soft_wrap=True).print(table)
+    # A pipe has no width, and cutting values off would break whoever reads them.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNCUT_WIDTH)
+    console.print(table)
 
 
 @contextmanager

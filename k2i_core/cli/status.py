@@ -9,6 +9,9 @@ from k2i_core.ledger import Entry, Totals
 from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.wiring.inspection import InspectedTable, inspect_target, open_source, stored_ledger
 
+BROKER_SECONDS_MAX = 5.0
+"""How long the lag is worth waiting for; the rest of the answer does not need the broker."""
+
 
 def status(
     pipeline_file: PipelineFile, *, as_json: AsJson = False, overrides: Overrides = None
@@ -31,7 +34,7 @@ def status(
 def _watermarks(
     pipeline: Pipeline, entry: Entry
 ) -> tuple[dict[TopicPartition, Watermarks], str | None]:
-    source = open_source(pipeline, SystemClock())
+    source = open_source(pipeline, SystemClock(), call_timeout_seconds=BROKER_SECONDS_MAX)
     try:
         known = set(entry.checkpoint.next_offsets) & source.partitions()
         return dict(source.watermarks(known)), None

@@ -1,14 +1,13 @@
 """Which columns the rows have: declared, the table's own, or inferred from the first records."""
 
 from collections.abc import Callable
-from typing import cast
 
 import pyarrow as pa
 import structlog
 from pyiceberg.catalog import Catalog
 
 from k2i_core.config import Pipeline
-from k2i_core.decode.inference import infer_row_schema
+from k2i_core.decode.json_decoder import infer_row_schema
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ingest.ports import Source
@@ -46,9 +45,8 @@ def find_row_schema(
         polled = source.poll(FIRST_POLL_SECONDS)
         if polled is None:
             continue
-        # Safe because POLLED_SCHEMA says so.
-        values = cast("pa.BinaryArray", polled.records.column("value").drop_null())
-        schema = infer_row_schema(values)
+        values = polled.records.column("value")
+        schema = infer_row_schema(value for value in values.to_pylist() if value is not None)
         if len(schema.names):
             log.info("columns inferred", record_count=len(values), columns=schema.names)
             return schema

@@ -1,7 +1,7 @@
 """What a pipeline's tables hold now, for everybody who only looks."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -115,9 +115,14 @@ def operator_committer(pipeline: Pipeline, identifier: str, clock: Clock) -> Tab
     )
 
 
-def open_source(pipeline: Pipeline, clock: Clock) -> KafkaSource:
+def open_source(
+    pipeline: Pipeline, clock: Clock, *, call_timeout_seconds: float | None = None
+) -> KafkaSource:
     """Return a source of the pipeline's topics; the caller closes it."""
-    return KafkaSource(kafka_settings(pipeline), clock)
+    settings = kafka_settings(pipeline)
+    if call_timeout_seconds is not None:
+        settings = replace(settings, call_timeout_seconds=call_timeout_seconds)
+    return KafkaSource(settings, clock)
 
 
 class SourceTopicReader:

@@ -1,0 +1,62 @@
+"""The pipeline file: what may stand in it, how it is read, and every default of the program.
+
+Precedence: command line, then `K2I__SECTION__KEY` in the environment, then the file. Durations are
+seconds and sizes bytes once read. No secret is ever in a repr, a message or a dump: `Pipeline` and
+`FreeMapping` show stars, and only `FreeMapping.reveal` gives what was written.
+
+text → `document` (lines) → `overlay` (variables, command line) → models → `checks` (between
+settings) → `Pipeline`, or one ConfigError with a line for each problem.
+"""
+
+from k2i_core.config.kafka import (
+    Kafka,
+    StartEarliest,
+    StartLatest,
+    StartOffsets,
+    StartPolicy,
+    StartTimestamp,
+)
+from k2i_core.config.layout import PartitionField, SortField
+from k2i_core.config.load import json_schema, load_pipeline, parse_pipeline
+from k2i_core.config.pipeline import Pipeline
+from k2i_core.config.sections import (
+    Catalog,
+    Compaction,
+    DeadLetters,
+    Expiration,
+    Flush,
+    Format,
+    Maintenance,
+    Manifests,
+    Orphans,
+)
+from k2i_core.config.settings import FreeMapping
+from k2i_core.config.table import Codec, Column, Table
+
+__all__ = [
+    "Catalog",
+    "Codec",
+    "Column",
+    "Compaction",
+    "DeadLetters",
+    "Expiration",
+    "Flush",
+    "Format",
+    "FreeMapping",
+    "Kafka",
+    "Maintenance",
+    "Manifests",
+    "Orphans",
+    "PartitionField",
+    "Pipeline",
+    "SortField",
+    "StartEarliest",
+    "StartLatest",
+    "StartOffsets",
+    "StartPolicy",
+    "StartTimestamp",
+    "Table",
+    "json_schema",
+    "load_pipeline",
+    "parse_pipeline",
+]

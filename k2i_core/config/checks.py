@@ -1,0 +1,170 @@
+"""What must hold between settings that are each valid on their own.
+
+Every check takes the sections that could be read, and yields (path, message) for whatever is
+wrong, so that one run shows all of it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from k2i_core.config.kafka import Kafka, StartOffsets
+from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
+from k2i_core.config.pipeline import VALUE_COLUMN, declared_schema
+from k2i_core.config.problems import KeyPath, quoted
+from k2i_core.config.sections import DeadLetters, Flush, Format, Maintenance
+from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
+from k2i_core.config.units import size_text
+from k2i_core.schema import type_text
+
+Finding = tuple[KeyPath, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The sections of one file that are valid on their own; None for the others."""
+
+    kafka: Kafka | None
+    format: Format | None
+    table: Table | None
+    flush: Flush | None
+    dead_letters: DeadLetters | None
+    maintenance: Maintenance | None
+
+
+def findings(sections: Sections) -> Iterator[Finding]:
+    """Yield everything that is wrong between settings."""
+    if sections.kafka:
+        yield from _check_topics(sections.kafka)
+    if sections.table:
+        yield from _check_columns(sections.table.columns or ())
+        yield from _check_codec_level(sections.table)
+        schema = declared_schema(sections.format, sections.table)
+        yield from _check_partition_fields(sections.table, schema)
+        yield from _check_sort_fields(sections.table, schema)
+    if sections.table and sections.format:
+        yield from _check_value_column(sections.format, sections.table)
+    if sections.table and sections.dead_letters:
+        yield from _check_dead_letters(sections.table, sections.dead_letters)
+    if sections.flush:
+        yield from _check_flush_bytes(sections.flush)
+    if sections.maintenance:
+        yield from _check_expiration(sections.maintenance)
+
+
+def _check_topics(kafka: Kafka) -> Iterator[Finding]:
+    if bool(kafka.topics) == (kafka.topic_pattern is not None):
+        given = "both are" if kafka.topics else "none is"
+        yield ("kafka",), f"exactly one of topics and topic_pattern must be written, {given}"
+    for index, topic in enumerate(kafka.topics):
+        if topic in kafka.topics[:index]:
+            yield ("kafka", "topics", index), f"{quoted(topic)} is there twice"
+    if isinstance(kafka.start, StartOffsets) and kafka.topics:
+        for topic in kafka.start.next_offsets:
+            if topic not in kafka.topics:
+                allowed = ", ".join(kafka.topics)
+                message = f"{quoted(topic)} is not one of topics: {allowed}"
+                yield ("kafka", "start", "offsets", topic), message
+
+
+def _check_columns(columns: tuple[Column, ...]) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for index, column in enumerate(columns):
+        first = seen.setdefault(column.name.casefold(), column.name)
+        if first == column.name and column.name in (c.name for c in columns[:index]):
+            message = f"{quoted(column.name)} is there twice"
+            yield ("table", "columns", index, "name"), message
+        elif first != column.name:
+            message = f"{quoted(column.name)} differs only in letter case from {quoted(first)}"
+            yield ("table", "columns", index, "name"), message
+
+
+def _check_codec_level(table: Table) -> Iterator[Finding]:
+    if refusal := codec_level_refusal(table.properties.reveal()):
+        yield ("table", "properties", CODEC_LEVEL_KEY), refusal
+
+
+def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
+    if format_.value == "json" or table.columns is None:
+        return
+    expected = pa.string() if format_.value == "string" else pa.binary()
+    if [(column.name, column.type) for column in table.columns] != [(VALUE_COLUMN, expected)]:
+        message = (
+            f"format {format_.value} has exactly one column, {VALUE_COLUMN} of type "
+            f"{type_text(expected)}; leave columns out, or write that one"
+        )
+        yield ("table", "columns"), message
+
+
+def _check_partition_fields(table: Table, schema: pa.Schema | None) -> Iterator[Finding]:
+    purposes: Counter[tuple[str, str, int | None]] = Counter()
+    names: Counter[str] = Counter()
+    for index, field in enumerate(table.partition_by):
+        path = ("table", "partition_by", index)
+        is_time = field.transform in TIME_TRANSFORMS
+        purpose = ("time" if is_time else field.transform, field.column, field.argument)
+        if purposes[purpose]:
+            what = "partitioned by time" if is_time else "there"
+            yield path, f"{quoted(str(field))}: {field.column} is {what} already"
+        elif names[field.name]:
+            yield path, f"{quoted(str(field))} makes a second partition field {field.name}"
+        purposes[purpose] += 1
+        names[field.name] += 1
+        if schema is not None:
+            yield from _check_partition_source(path, field, schema)
+
+
+def _check_partition_source(
+    path: KeyPath, field: PartitionField, schema: pa.Schema
+) -> Iterator[Finding]:
+    type_ = column_type(schema, field.column)
+    if type_ is None:
+        yield path, _no_column(field.column, schema)
+    elif refusal := field.refusal(type_):
+        yield path, f"{quoted(str(field))}: {refusal}"
+    elif field.transform != "identity" and field.name in schema.names:
+        message = f"{quoted(str(field))} makes a partition field {field.name}, a column's name"
+        yield path, message
+
+
+def _check_sort_fields(table: Table, schema: pa.Schema | None) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, field in enumerate(table.sort_by):
+        path = ("table", "sort_by", index)
+        if field.column in seen:
+            yield path, f"{quoted(field.column)} is there already"
+        seen.add(field.column)
+        type_ = column_type(schema, field.column) if schema is not None else None
+        if schema is not None and type_ is None:
+            yield path, _no_column(field.column, schema)
+        elif type_ is not None and pa.types.is_nested(type_):
+            message = f"{quoted(field.column)} is {type_text(type_)}, which has no order"
+            yield path, message
+
+
+def _no_column(column: str, schema: pa.Schema) -> str:
+    return f"{quoted(column)} is not a column; columns: {', '.join(schema.names)}"
+
+
+def _check_dead_letters(table: Table, dead_letters: DeadLetters) -> Iterator[Finding]:
+    if dead_letters.table == table.identifier:
+        message = f"{quoted(table.identifier)} is the table of the rows; name another"
+        yield ("dead_letters", "table"), message
+
+
+def _check_flush_bytes(flush: Flush) -> Iterator[Finding]:
+    if flush.max_bytes > flush.max_buffered_bytes:
+        message = (
+            f"{size_text(flush.max_bytes)} is more than flush.max_buffered_bytes, "
+            f"{size_text(flush.max_buffered_bytes)}, so it would never be reached"
+        )
+        yield ("flush", "max_bytes"), message
+
+
+def _check_expiration(maintenance: Maintenance) -> Iterator[Finding]:
+    expiration = maintenance.expiration
+    if expiration.retain_last > expiration.max_snapshots:
+        message = f"{expiration.retain_last} is more than max_snapshots, {expiration.max_snapshots}"
+        yield ("maintenance", "expiration", "retain_last"), message

@@ -1,0 +1,141 @@
+"""The whole pipeline file as one value."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
+
+from k2i_core.config.kafka import Kafka
+from k2i_core.config.problems import quoted
+from k2i_core.config.redaction import masked_tree
+from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Maintenance
+from k2i_core.config.settings import Section, not_supported_yet
+from k2i_core.config.table import Table
+from k2i_core.config.units import bounded_count
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+WORKERS_MAX = 256
+
+VALUE_COLUMN = "value"
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        message = (
+            f"{quoted(value)} is not a pipeline name; "
+            "allowed: up to 64 letters, digits, _ and -, the first no _ or -"
+        )
+        raise ValueError(message)
+    return value
+
+
+def _refuse_hot(value: object) -> object:
+    if value is False or value == "off":
+        return "off"
+    message = 'is not supported yet; leave it out, or write "hot: off"'
+    raise not_supported_yet(message)
+
+
+class Pipeline(Section):
+    """Topics → tables. Made by `load_pipeline` or `parse_pipeline`, which check it as a whole."""
+
+    name: Annotated[str, AfterValidator(_check_name)] = Field(
+        description="Name of the pipeline; kept in the table, so that no other pipeline writes it.",
+        examples=["orders"],
+    )
+    kafka: Kafka = Field(
+        description="Where records come from.",
+        examples=[{"bootstrap_servers": "localhost:9092", "topics": ["orders"]}],
+    )
+    format: Format = Field(
+        default=Format(), description="What the bytes are.", examples=[{"value": "json"}]
+    )
+    catalog: Catalog = Field(
+        description="Which Iceberg catalog holds the tables.",
+        examples=[
+            {"type": "sql", "uri": "sqlite:///.k2i/catalog.db", "warehouse": ".k2i/warehouse"}
+        ],
+    )
+    table: Table = Field(
+        description="Where rows go and how they lie there.",
+        examples=[{"identifier": "sales.orders"}],
+    )
+    flush: Flush = Field(
+        default=Flush(),
+        description="When buffered rows become files and a commit.",
+        examples=[{"max_age": "30s", "max_bytes": "128MiB", "max_rows": 1_000_000}],
+    )
+    hot: Annotated[
+        Literal["off"],
+        BeforeValidator(_refuse_hot),
+        WithJsonSchema({"enum": ["off", False]}),
+    ] = Field(default="off", description="Not supported yet: only off.", examples=["off"])
+    dead_letters: DeadLetters = Field(
+        default=DeadLetters(),
+        description="Where records go that cannot become rows.",
+        examples=[{"table": "sales.orders_dead_letters"}],
+    )
+    workers: Annotated[int, bounded_count(1, WORKERS_MAX)] = Field(
+        default=1,
+        description="Processes that share the Kafka partitions: partition % workers.",
+        examples=[2],
+    )
+    state_directory: Path = Field(
+        default=Path(".k2i/state"),
+        description="Where workers on this host keep their transaction logs. A relative path "
+        "counts from the working directory.",
+        examples=[".k2i/state"],
+    )
+    maintenance: Maintenance = Field(
+        default=Maintenance(),
+        description="How the table is kept healthy.",
+        examples=[{"expiration": {"older_than": "7d"}}],
+    )
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def group_id(self) -> str:
+        """Consumer group that shows the committed offsets to lag tools."""
+        return self.kafka.group_id or f"k2i-{self.name}"
+
+    @property
+    def dead_letter_table(self) -> str:
+        """Identifier of the dead-letter table."""
+        return self.dead_letters.table or f"{self.table.identifier}_dead_letters"
+
+    def row_schema(self) -> pa.Schema | None:
+        """Return the table's columns without `_kafka`; None when they are to be inferred."""
+        return declared_schema(self.format, self.table)
+
+    def time_formats(self) -> dict[str, str]:
+        """Return column → epoch_s, epoch_ms or epoch_us, for the timestamps that are numbers."""
+        columns = self.table.columns or ()
+        return {column.name: column.format for column in columns if column.format != "iso"}
+
+    def redacted(self) -> dict[str, Any]:
+        """Return the settings as they are written in a file, without secrets: for every print."""
+        return masked_tree(self.model_dump(mode="json"), self._secrets)
+
+    def with_secrets(self, secrets: frozenset[str]) -> "Pipeline":
+        """Return the same pipeline that also hides these values, wherever they stand."""
+        known = self.model_copy()
+        known._secrets = self._secrets | secrets  # noqa: SLF001 - a copy of this very class
+        return known
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.redacted()!r})"
+
+    __str__ = __repr__
+
+
+def declared_schema(format_: Format | None, table: Table) -> pa.Schema | None:
+    """Return the columns that the file declares or implies; None when nothing is known of them."""
+    if table.columns is not None:
+        return pa.schema([column.arrow_field for column in table.columns])
+    implied = {"string": pa.string(), "raw": pa.binary()}
+    if format_ is None or format_.value not in implied:
+        return None
+    return pa.schema([pa.field(VALUE_COLUMN, implied[format_.value])])

@@ -1,0 +1,260 @@
+"""The smaller sections: `format`, `catalog`, `flush`, `dead_letters`, `maintenance`."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+
+from k2i_core.config.problems import quoted
+from k2i_core.config.redaction import redacted_mapping
+from k2i_core.config.settings import (
+    SCALAR_SCHEMA,
+    FreeMapping,
+    Section,
+    not_supported_yet,
+    parse_cron,
+    refused_keys,
+    scalar_text,
+)
+from k2i_core.config.table import parse_identifier
+from k2i_core.config.units import MIB, bounded_count, bounded_duration, bounded_size
+
+SECOND = 1.0
+DAY = 86_400.0
+
+_LATER_FORMATS = frozenset({"avro", "protobuf", "json_schema", "arrow_ipc", "csv", "msgpack"})
+
+_NEVER_CATALOGS = frozenset({"dynamodb", "bigquery"})
+
+
+def _check_value_format(value: object) -> object:
+    if isinstance(value, str) and value in _LATER_FORMATS:
+        message = f"{quoted(value)} is not supported yet; write one of json, string, raw"
+        raise not_supported_yet(message)
+    return value
+
+
+def _refuse_registry(value: object) -> None:
+    if value is not None:
+        message = "is not supported yet; leave it out"
+        raise not_supported_yet(message)
+
+
+def _check_catalog_type(value: object) -> object:
+    if isinstance(value, str) and value in _NEVER_CATALOGS:
+        message = f"{quoted(value)} cannot be appended to by PyIceberg; use sql, rest, glue or hive"
+        raise ValueError(message)
+    return value
+
+
+def _describe_properties(schema: dict[str, Any]) -> None:
+    schema["additionalProperties"] = {"anyOf": [dict(SCALAR_SCHEMA), {"type": "object"}]}
+
+
+class Format(Section):
+    """What the bytes of a record are."""
+
+    value: Annotated[Literal["json", "string", "raw"], BeforeValidator(_check_value_format)] = (
+        Field(
+            default="json",
+            description="json: an object becomes a row. string, raw: the whole value, as UTF-8 "
+            "text or as bytes, becomes the one column value.",
+            examples=["json"],
+        )
+    )
+    key: Literal["raw", "string"] = Field(
+        default="raw",
+        description="raw: any bytes. string: a key that is not UTF-8 makes its record a dead "
+        "letter. Keys are kept in _kafka.key.",
+        examples=["string"],
+    )
+    schema_registry: Annotated[
+        None, BeforeValidator(_refuse_registry), WithJsonSchema({"not": {}})
+    ] = Field(default=None, description="Not supported yet: leave it out.")
+
+
+class Catalog(Section):
+    """Which Iceberg catalog holds the tables, in PyIceberg's own property names."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_describe_properties)
+
+    type: Annotated[
+        Literal["sql", "rest", "glue", "hive"], BeforeValidator(_check_catalog_type)
+    ] = Field(description="Kind of catalog.", examples=["sql"])
+    name: str = Field(
+        default="k2i",
+        min_length=1,
+        description="Name of the catalog. A SQL catalog keeps it beside each table: the same for "
+        "everybody who uses the tables. Every other key here is a property of PyIceberg, such as "
+        "uri, warehouse or s3.endpoint. Relative sqlite and warehouse paths count from the "
+        "working directory.",
+        examples=["k2i"],
+    )
+
+    @model_validator(mode="after")
+    def _check_properties(self) -> "Catalog":
+        refused: dict[str | int, str] = {}
+        for key, value in (self.model_extra or {}).items():
+            if value is None or isinstance(value, list):
+                refused[key] = f"must be text, a number, true or false, not {quoted(value)}"
+        if "properties" in (self.model_extra or {}):
+            refused["properties"] = "is not used here; write PyIceberg's properties under catalog"
+        for key in _REQUIRED_PROPERTIES[self.type]:
+            if key not in (self.model_extra or {}):
+                refused[key] = f'is required when type is "{self.type}"'
+        if refused:
+            raise refused_keys(refused)
+        return self
+
+    @property
+    def properties(self) -> FreeMapping:
+        """Everything that PyIceberg's `load_catalog` is given, `type` included; scalars as text."""
+        extra = cast("dict[str, object]", self.model_extra or {})
+        texts = {
+            key: value if isinstance(value, dict) else scalar_text(value)
+            for key, value in extra.items()
+        }
+        return FreeMapping({"type": self.type, **texts})
+
+    @model_serializer(mode="wrap")
+    def _redacted(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return redacted_mapping(handler(self))
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from (("name", self.name), ("properties", self.properties))
+
+
+_REQUIRED_PROPERTIES = {
+    "sql": ("uri", "warehouse"),
+    "rest": ("uri",),
+    "glue": (),
+    "hive": ("uri",),
+}
+
+
+class Flush(Section):
+    """When buffered rows become files and a commit: at whichever limit is reached first."""
+
+    # At most half of the age from which a file may be taken for an orphan.
+    max_age: Annotated[float, bounded_duration("100ms", "12h")] = Field(
+        default=30 * SECOND,
+        description="Age of the oldest row that is not yet in the table. In Python: seconds.",
+        examples=["30s"],
+    )
+    max_bytes: Annotated[int, bounded_size("64KiB", "1TiB")] = Field(
+        default=128 * MIB,
+        description="Bytes of records as polled from Kafka.",
+        examples=["128MiB"],
+    )
+    max_rows: Annotated[int, bounded_count(1, 10**9)] = Field(
+        default=1_000_000, description="Rows.", examples=[1_000_000]
+    )
+    max_buffered_bytes: Annotated[int, bounded_size("64KiB", "1TiB")] = Field(
+        default=256 * MIB,
+        description="Bytes of all records that are polled and not yet in the table; at the limit "
+        "nothing more is polled. At least max_bytes.",
+        examples=["256MiB"],
+    )
+
+
+class DeadLetters(Section):
+    """Where records go that cannot become rows."""
+
+    table: Annotated[str, AfterValidator(parse_identifier)] | None = Field(
+        default=None,
+        description="Table in the same catalog. Default: the target table's name with "
+        "_dead_letters behind it.",
+        examples=["sales.orders_dead_letters"],
+    )
+
+
+def _parse_schedule(value: object) -> object:
+    if value is False or value == "off":
+        return "off"
+    return parse_cron(value) if isinstance(value, str) else value
+
+
+Schedule: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_parse_schedule),
+    # Editors read an unquoted off as false.
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}]}),
+]
+
+_SCHEDULE = 'Five fields as in cron, in UTC, or "off". Used by the orchestrator.'
+
+
+class Compaction(Section):
+    """Many small files become few large ones."""
+
+    schedule: Schedule = Field(
+        default="*/30 * * * *", description=_SCHEDULE, examples=["*/30 * * * *"]
+    )
+    target_file_bytes: Annotated[int, bounded_size("1MiB", "1TiB")] = Field(
+        default=512 * MIB, description="Size of the files it writes.", examples=["512MiB"]
+    )
+
+
+class Manifests(Section):
+    """Many small manifests become few."""
+
+    schedule: Schedule = Field(default="15 * * * *", description=_SCHEDULE, examples=["15 * * * *"])
+
+
+class Expiration(Section):
+    """Old snapshots are given up."""
+
+    schedule: Schedule = Field(default="0 * * * *", description=_SCHEDULE, examples=["0 * * * *"])
+    older_than: Annotated[float, bounded_duration("1m", "36500d")] = Field(
+        default=7 * DAY,
+        description="Age from which a snapshot may go. In Python: seconds.",
+        examples=["7d"],
+    )
+    retain_last: Annotated[int, bounded_count(1, 1_000_000)] = Field(
+        default=10, description="Snapshots that stay whatever their age.", examples=[10]
+    )
+    max_snapshots: Annotated[int, bounded_count(1, 1_000_000)] = Field(
+        default=500,
+        description="Snapshots beyond this number go whatever their age. At least retain_last.",
+        examples=[500],
+    )
+
+
+class Orphans(Section):
+    """Files that no snapshot needs are deleted."""
+
+    schedule: Schedule = Field(default="0 3 * * *", description=_SCHEDULE, examples=["0 3 * * *"])
+    older_than: Annotated[float, bounded_duration("24h", "3650d")] = Field(
+        default=3 * DAY,
+        description="Age from which a file may be taken for an orphan; a file near this age is "
+        "never committed. In Python: seconds.",
+        examples=["3d"],
+    )
+
+
+class Maintenance(Section):
+    """How the table is kept healthy."""
+
+    compaction: Compaction = Field(
+        default=Compaction(), description="Compaction.", examples=[{"target_file_bytes": "512MiB"}]
+    )
+    manifests: Manifests = Field(
+        default=Manifests(),
+        description="Manifest rewriting.",
+        examples=[{"schedule": "15 * * * *"}],
+    )
+    expiration: Expiration = Field(
+        default=Expiration(), description="Snapshot expiration.", examples=[{"older_than": "7d"}]
+    )
+    orphans: Orphans = Field(
+        default=Orphans(), description="Orphan removal.", examples=[{"older_than": "3d"}]
+    )

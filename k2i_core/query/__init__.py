@@ -1,0 +1,1 @@
+"""SQL over a table's committed rows."""

@@ -1,0 +1,277 @@
+"""`k2i query`: SQL over the rows that are in the table.
+
+The user's SQL is one SELECT over one snapshot: the table can be named `orders` or `sales.orders`,
+nothing else can be reached, and both time and rows have a limit. Rows stream; a result is never
+held whole.
+"""
+
+import re
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
+from k2i_core.query.duckdb_connection import (
+    allow_store,
+    load_extensions,
+    lock,
+    open_connection,
+    quote,
+    quote_name,
+)
+
+BATCH_ROW_COUNT = 16_384
+"""Larger waits longer for the first rows; smaller pays more calls a row."""
+
+INTERRUPT_SECONDS = 0.2
+"""Larger lets a query overrun its limit by more; smaller wakes a thread for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """How much one query may take.
+
+    Attributes:
+        seconds_max: From the first look at the table to the last row taken.
+        row_count_max: Rows handed out; None for all.
+        memory_bytes_max: Memory of the query engine.
+        thread_count: Cores that it may use.
+    """
+
+    seconds_max: float = 300.0
+    row_count_max: int | None = None
+    memory_bytes_max: int = 1 << 30
+    thread_count: int = 2
+
+
+class QueryResult:
+    """Rows of one query, streamed; close it or use it in a `with`.
+
+    Attributes:
+        schema: The result's columns.
+        is_cut: True once `row_count_max` left rows out; known after the last batch.
+    """
+
+    def __init__(
+        self,
+        session: "_Session",
+        reader: pa.RecordBatchReader,
+        row_count_max: int | None,
+    ) -> None:
+        self._session = session
+        self._reader = reader
+        self._row_count_max = row_count_max
+        self.schema: pa.Schema = reader.schema
+        self.is_cut = False
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, once; stops at the row limit.
+
+        Raises:
+            ConfigError: The SQL fails on these rows, or takes longer than it may.
+            UnavailableError: The store stopped answering.
+
+        """
+        remaining = self._row_count_max
+        while (batch := self._session.next_batch(self._reader)) is not None:
+            if not batch.num_rows:
+                continue
+            if remaining is not None:
+                if batch.num_rows > remaining:
+                    self.is_cut = True
+                    if remaining:
+                        yield batch.slice(0, remaining)
+                    return
+                remaining -= batch.num_rows
+            yield batch
+
+    def read_all(self) -> pa.Table:
+        """Return all rows at once."""
+        return pa.Table.from_batches(list(self.batches()), self.schema)
+
+    def close(self) -> None:
+        """Free the engine; harmless to repeat."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def query(table: Table, sql: str, limits: QueryLimits | None = None) -> QueryResult:
+    """Run one SELECT over the table's current snapshot.
+
+    Args:
+        table: A freshly loaded table.
+        sql: May name the table with or without its namespace.
+        limits: How much it may take.
+
+    Returns:
+        The rows, streamed.
+
+    Raises:
+        ConfigError: The SQL is wrong, is no single SELECT, or took too long; the message says
+            which columns exist where one was not found.
+        UnavailableError: The store did not answer.
+
+    """
+    limits = limits or QueryLimits()
+    connection = open_connection(limits.memory_bytes_max, limits.thread_count)
+    session = _Session(connection, table, limits.seconds_max)
+    try:
+        # Before anything is loaded, because most mistakes are in the SQL.
+        statement = session.parse(sql)
+        load_extensions(connection)
+        session.start_clock()
+        session.show_table()
+        reader = session.start(statement)
+    except BaseException:
+        session.close()
+        raise
+    return QueryResult(session, reader, limits.row_count_max)
+
+
+class _Session:
+    """One locked connection with a time limit, and what its errors mean."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        seconds_max: float,
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._seconds_max = seconds_max
+        self._expired = threading.Event()
+        self._closed = threading.Event()
+        self._interrupting = threading.Lock()
+
+    def start_clock(self) -> None:
+        """Count the time from now on."""
+        threading.Thread(target=self._watch, name="k2i-query-limit", daemon=True).start()
+
+    def show_table(self) -> None:
+        """Make the table visible under both its names, then lock the connection."""
+        table = self._table
+        *namespace, name = table.name()
+        schema = ".".join(namespace)
+        with self._errors():
+            allow_store(self._connection, table.location(), table.io.properties)
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
+            qualified = f"{quote_name(schema)}.{quote_name(name)}"
+            self._connection.execute(f"CREATE VIEW {qualified} AS {self._rows_sql()}")
+            if schema != "main":
+                self._connection.execute(f"CREATE VIEW {quote_name(name)} AS FROM {qualified}")
+            lock(self._connection, self._directories())
+
+    def parse(self, sql: str) -> duckdb.Statement:
+        """Check that the text is one SELECT."""
+        with self._errors():
+            statements = self._connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            # EXPLAIN is refused with the rest, because EXPLAIN ANALYZE runs what it explains.
+            message = (
+                f"a query is one SELECT, this is statements={len(statements)} of "
+                f"{' '.join(s.type.name for s in statements) or 'nothing'}"
+            )
+            raise ConfigError(message)
+        return statements[0]
+
+    def start(self, statement: duckdb.Statement) -> pa.RecordBatchReader:
+        """Begin the query; its rows are computed as they are read."""
+        with self._errors():
+            return self._connection.execute(statement).to_arrow_reader(BATCH_ROW_COUNT)
+
+    def next_batch(self, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+        """Return the next rows, or None after the last."""
+        with self._errors():
+            try:
+                return reader.read_next_batch()
+            except StopIteration:
+                return None
+
+    def close(self) -> None:
+        """Stop the clock and free the engine; harmless to repeat."""
+        self._closed.set()
+        with self._interrupting:
+            self._connection.close()
+
+    def _rows_sql(self) -> str:
+        if self._table.current_snapshot() is not None:
+            return f"FROM iceberg_scan({quote(self._table.metadata_location)})"
+        # An Iceberg reader has nothing to open before the first commit.
+        self._connection.register("k2i_no_rows", self._table.schema().as_arrow().empty_table())
+        return "FROM k2i_no_rows"
+
+    def _directories(self) -> Iterator[str]:
+        yield self._table.location()
+        yield self._table.metadata_location.rpartition("/")[0]
+        for name in ("write.data.path", "write.metadata.path"):
+            if path := self._table.properties.get(name):
+                yield path
+
+    def _watch(self) -> None:
+        if self._closed.wait(self._seconds_max):
+            return
+        self._expired.set()
+        # Again and again, because an interrupt between two steps of the engine stops neither.
+        while True:
+            with self._interrupting:
+                if not self._closed.is_set():
+                    self._connection.interrupt()
+            if self._closed.wait(INTERRUPT_SECONDS):
+                return
+
+    @contextmanager
+    def _errors(self) -> Generator[None, None, None]:
+        """Turn the engine's exceptions, and Arrow's around them, into k2i's."""
+        try:
+            yield
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> K2iError:
+        if self._expired.is_set():
+            message = (
+                f"query took longer than seconds_max={self._seconds_max:g}; select fewer rows or "
+                "allow more time"
+            )
+            return ConfigError(message)
+        text = str(error).partition("\n\nLINE")[0].strip()
+        if isinstance(error, duckdb.IOException | OSError) or "IO Error" in text:
+            message = f"the table's files cannot be read; check the store: {_one_line(text)}"
+            return UnavailableError(message, kind=ErrorKind.STORAGE_UNAVAILABLE)
+        return ConfigError(self._advice(error, _one_line(text)))
+
+    def _advice(self, error: Exception, text: str) -> str:
+        """Say what is wrong with the SQL."""
+        name = ".".join(self._table.name())
+        if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
+            return "query needs more memory than it may take; select or sort fewer rows"
+        if isinstance(error, duckdb.PermissionException):
+            return "a query reaches this table and nothing else: no files, no hosts, no settings"
+        if isinstance(error, duckdb.BinderException) and "not found" in text:
+            columns = ", ".join(field.name for field in self._table.schema().fields)
+            return f"{text}; columns of {name}: {columns}"
+        if isinstance(error, duckdb.CatalogException):
+            return f"{text}; this query sees {name}"
+        return f"query failed: {text}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
