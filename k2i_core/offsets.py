@@ -55,6 +55,14 @@ class OffsetRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Watermarks:
+    """Low (log start) and high (last stable offset, read_committed) of one Kafka partition."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """The next offset to read of every Kafka partition; an absent partition starts anywhere."""
 

@@ -14,7 +14,7 @@ I2 (a checkpoint never moves back).
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from k2i_core.errors import ConflictError, ErrorKind, FencedError
+from k2i_core.errors import ConflictError, CorruptionError, ErrorKind, FencedError
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.ledger import (
     Entry,
@@ -103,8 +103,8 @@ def decide_append(
     """Add a generation to the target table.
 
     Raises:
-        FencedError: Not the owner any more, or the stored offsets are not this generation's start.
-        CorruptionError: The generation starts above a stored offset: offsets would be skipped.
+        FencedError: Not the owner any more, or the stored offsets are not this generation's start:
+            lower ones too, because a catalog may answer with a load older than our last commit.
 
     """
     entry = _owned(stored, owner)
@@ -114,7 +114,7 @@ def decide_append(
         raise FencedError(message, kind=ErrorKind.CHECKPOINT_STALE)
     try:
         checkpoint = entry.checkpoint.advance(r.offsets for r in ranges)
-    except ConflictError as error:
+    except (ConflictError, CorruptionError) as error:
         raise FencedError(str(error), kind=ErrorKind.CHECKPOINT_STALE) from error
     added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
     totals = dict(entry.totals)

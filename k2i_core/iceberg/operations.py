@@ -1,7 +1,7 @@
 """What an operator decides: accept a gap, rewind a table. Pure; the loop is `commit`.
 
-Both leave the table without owners: whoever still runs is fenced at its next commit, and the next
-start takes over as always. Neither deletes a file.
+Both take every Kafka partition over under an epoch of their own: whoever still runs is fenced at
+its next commit, and the next start takes over as always. Neither deletes a file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,17 @@ from k2i_core.errors import ConfigError
 from k2i_core.iceberg.ancestry import carrier_of
 from k2i_core.iceberg.decisions import Decision
 from k2i_core.iceberg.gateway import TableView
-from k2i_core.ledger import CHECKPOINT_KEY, Entry, Identity, LedgerRange, Totals, decode_entry
+from k2i_core.ledger import (
+    CHECKPOINT_KEY,
+    Entry,
+    Epoch,
+    Identity,
+    LedgerRange,
+    Owner,
+    Share,
+    Totals,
+    decode_entry,
+)
 from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
 
 
@@ -62,7 +72,7 @@ def decide_accept_gap(view: TableView, stored: Entry, gap: Gap) -> Decision:
         stored,
         identity=gap.identity,
         checkpoint=Checkpoint(next_offsets),
-        owners=(),
+        owners=_operator(view),
         totals=totals,
         first_offsets=first_offsets,
         since_sequence_numbers=since,
@@ -82,7 +92,7 @@ def decide_forget_topics(
             stored,
             identity=identity,
             checkpoint=Checkpoint(kept),
-            owners=(),
+            owners=_operator(view),
             since_sequence_numbers={**stored.since_sequence_numbers, **since},
         )
     )
@@ -105,5 +115,18 @@ def decide_rewind(view: TableView, snapshot_id: int) -> Decision:
     if carrier is None:
         message = f"no retained ancestor of snapshot_id={snapshot_id} carries a checkpoint"
         raise ConfigError(message)
-    entry = replace(decode_entry(carrier.summary[CHECKPOINT_KEY]), owners=())
+    entry = replace(decode_entry(carrier.summary[CHECKPOINT_KEY]), owners=_operator(view))
     return Decision(entry, rewind_to_snapshot_id=snapshot_id)
+
+
+def _operator(view: TableView) -> tuple[Owner, ...]:
+    """Return the one owner of everything, younger than every take-over that could still go on.
+
+    Without it the next claim might draw an epoch again that a worker holds which has claimed the
+    target and not yet the dead letters, because epochs outrun sequence numbers when the dead
+    letters are older than the target. A worker goes on only while its claim is in the history, so
+    the retained snapshots know every such epoch.
+    """
+    carriers = (s.summary for s in view.snapshots.values() if CHECKPOINT_KEY in s.summary)
+    epochs = (decode_entry(summary[CHECKPOINT_KEY]).epoch_max for summary in carriers)
+    return (Owner(Epoch(1 + max(view.last_sequence_number, *epochs, 0)), Share(0, 1)),)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import structlog
+from pyiceberg.catalog import Catalog
 
 from k2i_core.clock import Clock, IdSource
 from k2i_core.config import Pipeline
@@ -33,6 +35,8 @@ from k2i_core.wiring.settings import (
     table_settings,
 )
 from k2i_core.worker import OpenSession
+
+_log = structlog.get_logger(__name__)
 
 DECODE_THREADS = 2
 """Decoders that run side by side. More only helps when decoding, not polling, is the slowest
@@ -93,52 +97,22 @@ def open_session(
         ConfigError, UnavailableError, IncompatibleSchemaError: A part could not be built.
 
     """
-    clock, observe = surroundings.clock, surroundings.observe
     with ExitStack() as stack:
         log = TransactionLogFile(state_directory(pipeline) / "txlog", surroundings.ids.token())
         stack.callback(log.close)
-        source = KafkaSource(kafka_settings(pipeline), clock)
+        source = KafkaSource(kafka_settings(pipeline), surroundings.clock)
         stack.callback(source.close)
-        open_catalog = catalog_opener(pipeline)
-        catalog = open_catalog()
-        identifier, dead_letters_identifier = pipeline.table.identifier, pipeline.dead_letter_table
+        catalog = catalog_opener(pipeline)()
         row_schema = find_row_schema(pipeline, catalog, source, surroundings.is_stop_asked)
-        target = create_or_adopt(
-            catalog,
-            identifier,
-            row_schema,
-            table_settings(pipeline),
-            pipeline.table.schema_evolution,
-        )
-        dead_letters = create_or_adopt_dead_letters(catalog, dead_letters_identifier)
+        targets = _row_targets(pipeline, catalog, row_schema, log, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
-
-        def committer(table: str) -> TableCommitter:
-            return TableCommitter(
-                PyIcebergGateway(open_catalog, table),
-                surroundings.patient_clock,
-                surroundings.ids,
-                commit_limits(pipeline),
-                log_attempt=log.attempted,
-                observe=observe,
-            )
-
         session = Session(
             Parts(
                 source=source,
-                target=committer(identifier),
-                dead_letters=committer(dead_letters_identifier),
+                target=_committer(pipeline, pipeline.table.identifier, log, surroundings),
+                dead_letters=_committer(pipeline, pipeline.dead_letter_table, log, surroundings),
                 read_verdicts=Verdicts(),
-                targets=TableRowTargets(
-                    catalog,
-                    target.table,
-                    dead_letters.table,
-                    identifiers=(identifier, dead_letters_identifier),
-                    evolution=pipeline.table.schema_evolution,
-                    clock=clock,
-                    log=log,
-                    observe=observe,
-                ),
+                targets=targets,
                 make_decoder=make_decoder(pipeline),
                 log=log,
                 clock=surroundings.patient_clock,
@@ -151,7 +125,7 @@ def open_session(
             ),
             lanes,
             listener=surroundings.listener,
-            observe=observe,
+            observe=surroundings.observe,
         )
         opened = OpenSession(session, source)
         surroundings.on_open(opened, source, lanes)
@@ -160,3 +134,42 @@ def open_session(
         except BaseException:
             session.abandon()
             raise
+
+
+def _row_targets(
+    pipeline: Pipeline,
+    catalog: Catalog,
+    row_schema: pa.Schema,
+    log: TransactionLogFile,
+    surroundings: Surroundings,
+) -> TableRowTargets:
+    """Create or adopt both tables, and return the writers for their rows."""
+    identifier, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
+    target = create_or_adopt(catalog, identifier, row_schema, table_settings(pipeline), evolution)
+    for note in target.notes:
+        _log.warning("table differs from the settings", table=identifier, difference=note)
+    dead_letters = create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table)
+    return TableRowTargets(
+        catalog,
+        target.table,
+        dead_letters.table,
+        identifiers=(identifier, pipeline.dead_letter_table),
+        evolution=evolution,
+        clock=surroundings.clock,
+        log=log,
+        observe=surroundings.observe,
+    )
+
+
+def _committer(
+    pipeline: Pipeline, identifier: str, log: TransactionLogFile, surroundings: Surroundings
+) -> TableCommitter:
+    # A catalog of its own for each, because the commit lane and the write lane run side by side.
+    return TableCommitter(
+        PyIcebergGateway(catalog_opener(pipeline), identifier),
+        surroundings.patient_clock,
+        surroundings.ids,
+        commit_limits(pipeline),
+        log_attempt=log.attempted,
+        observe=surroundings.observe,
+    )

@@ -1,0 +1,199 @@
+"""One server process that belongs to a home directory, and to one parent at a time.
+
+Two things outlive a crashed parent and are dealt with when the home is claimed again:
+
+- `lock` is held by the living parent. The kernel frees it however the parent dies, so a busy lock
+  means that another parent is alive, and the claim is refused.
+- `pid` names the server. If that process still runs *this* home, a crashed parent left it behind
+  and it is stopped. A process that got the same number by chance does not have the home's own path
+  among its arguments and is left alone.
+"""
+
+import atexit
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from k2i_core.clock import Clock
+from k2i_core.errors import ConfigError, UnavailableError
+
+_STOP_SECONDS_MAX = 30.0
+"""Larger: Ctrl-C of a hanging server takes longer. Smaller: a busy server is killed before it has
+written its clean-shutdown mark, and its next start is slower."""
+_KILL_SECONDS_MAX = 10.0
+_POLL_SECONDS = 0.02
+
+
+class ChildProcess:
+    """Starts, stops and kills the one server of a home directory."""
+
+    def __init__(self, name: str, home: Path, signature: str, clock: Clock) -> None:
+        """Describe the process; nothing is started or written yet.
+
+        Args:
+            name: What to call the server in messages.
+            home: Directory that belongs to it alone.
+            signature: One whole command-line argument that no other process has.
+            clock: For the waits.
+        """
+        self.log_path = home / "server.log"
+        self._name = name
+        self._home = home
+        self._signature = signature
+        self._clock = clock
+        self._pid_path = home / "pid"
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The running server's process id; None while there is none."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the last server ended; negative for a signal, None while it runs or never did."""
+        return self._process.poll() if self._process else None
+
+    def claim(self) -> None:
+        """Take the home for this parent and stop what a crashed one left running in it.
+
+        Raises:
+            ConfigError: Another living process uses the home. Stop it, or choose another home.
+            UnavailableError: The server left behind cannot be stopped.
+        """
+        if self._lock is not None:
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        lock = (self._home / "lock").open("a", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            message = (
+                f"{self._name} is in use by another process home={self._home}: "
+                "stop that one, or choose another directory"
+            )
+            raise ConfigError(message) from error
+        self._lock = lock
+        self._stop_left_behind()
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start the server; its output goes to `log_path`, the one before to `server.log.1`."""
+        assert self._lock is not None
+        assert self.pid is None
+        assert self._signature in command
+        if self.log_path.exists():
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._home,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in the terminal reaches only the parent, which stops its parts in order.
+                start_new_session=True,
+            )
+        atexit.register(self.kill)
+        self._pid_path.write_text(json.dumps({"pid": self._process.pid}), encoding="utf-8")
+
+    def stop(self) -> None:
+        """Ask the server to end, then make it; safe when it does not run."""
+        if self._process is not None and self.pid is not None:
+            self._process.send_signal(signal.SIGTERM)
+            # A frozen server does not hear anything else.
+            self._process.send_signal(signal.SIGCONT)
+            try:
+                self._process.wait(_STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._release()
+
+    def kill(self) -> None:
+        """End the server at once, as a power cut would; safe when it does not run."""
+        if self._process is not None and self.pid is not None:
+            self._process.kill()
+        self._release()
+
+    def suspend(self) -> None:
+        """Freeze the server (SIGSTOP): its connections stay open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def last_log_lines(self, line_count: int = 20) -> str:
+        """Return the end of the server's log, for a note on an error."""
+        if not self.log_path.exists():
+            return ""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-line_count:])
+
+    def _release(self) -> None:
+        if self._process is not None:
+            self._process.wait(_KILL_SECONDS_MAX)
+        if self._lock is None:
+            return
+        # Before the lock, because after it the file may be another parent's.
+        self._pid_path.unlink(missing_ok=True)
+        self._lock.close()
+        self._lock = None
+        atexit.unregister(self.kill)
+
+    def _stop_left_behind(self) -> None:
+        pid = _read_pid(self._pid_path)
+        if pid is None:
+            return
+        for signal_number, seconds in (
+            (signal.SIGTERM, _STOP_SECONDS_MAX),
+            (signal.SIGKILL, _KILL_SECONDS_MAX),
+        ):
+            deadline = self._clock.boot_seconds() + seconds
+            if self._runs_this_home(pid):
+                os.kill(pid, signal_number)
+            while self._runs_this_home(pid):
+                if self._clock.boot_seconds() >= deadline:
+                    break
+                self._clock.sleep(_POLL_SECONDS)
+            else:
+                self._pid_path.unlink(missing_ok=True)
+                return
+        message = f"an earlier {self._name} does not end pid={pid} home={self._home}: kill it"
+        raise UnavailableError(message)
+
+    def _runs_this_home(self, pid: int) -> bool:
+        if sys.platform == "linux":
+            try:
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                return False
+            return os.fsencode(self._signature) in arguments
+        listed = subprocess.run(
+            ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)],
+            capture_output=True,
+            check=False,
+            timeout=_KILL_SECONDS_MAX,
+        )
+        return os.fsencode(self._signature) in listed.stdout
+
+
+def _read_pid(path: Path) -> int | None:
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        # Torn by a crash while it was written: then the server had only just been started, and
+        # its own lock on its files makes the next start fail with a clear line in its log.
+        return None
+    pid = found.get("pid") if isinstance(found, dict) else None
+    return pid if isinstance(pid, int) and pid > 1 else None

@@ -1,0 +1,368 @@
+"""The table gateway over PyIceberg: metadata files written here, one request, nothing else.
+
+PyIceberg's own commit is not used, for three measured reasons: it retries a lost race on the new
+head with our old checkpoint, so that a fenced worker succeeds; after a conflict that was in truth a
+replayed request it deletes the manifests of the snapshot that landed; and each of its commits
+copies all snapshots some twenty times. What is used of it: catalogs, models, Avro files, stores.
+
+An append is always a fast append, with the occasional merge of small manifests (`manifests`). A
+table without changes to its files still gets a snapshot, which carries the checkpoint.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertCurrentSchemaId,
+    AssertDefaultSpecId,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from k2i_core.errors import CommitStateUnknownError, CorruptionError, ErrorKind
+from k2i_core.iceberg.data_files import DataFileMaker
+from k2i_core.iceberg.failures import foreign_exceptions, reason, translate, translated
+from k2i_core.iceberg.gateway import SnapshotChange, SnapshotView, TableView
+from k2i_core.iceberg.locations import is_inside, normalise
+from k2i_core.iceberg.manifests import Append, read_live_entries
+from k2i_core.ledger import CHECKPOINT_KEY
+
+K2I_PREFIX = "k2i."
+
+_TOTALS = {
+    "total-data-files": "added-data-files",
+    "total-records": "added-records",
+    "total-files-size": "added-files-size",
+    "total-delete-files": "",
+    "total-position-deletes": "",
+    "total-equality-deletes": "",
+}
+"""Cumulative summary entries → what this append adds to each; nothing to deletes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `prepare` hands to `send`."""
+
+    table: Table = field(repr=False)
+    updates: tuple[TableUpdate, ...]
+    requirements: tuple[TableRequirement, ...]
+
+
+class PyIcebergGateway:
+    """One table through one catalog connection; used by one thread.
+
+    Every load makes a new `Table`: PyIceberg's loses commits when two threads share one.
+    """
+
+    def __init__(self, open_catalog: Callable[[], Catalog], identifier: str) -> None:
+        """Name a table; nothing is opened yet.
+
+        Args:
+            open_catalog: Called at the first use, and again until it succeeds.
+            identifier: Namespace and name, joined by dots.
+
+        """
+        self._open_catalog = open_catalog
+        self._identifier = identifier
+        self._catalog: Catalog | None = None
+        self._data_files = DataFileMaker()
+        self._field_ids: dict[tuple[str, int], frozenset[int]] = {}
+        self._snapshots: dict[int, SnapshotView] = {}
+        self._store: FileIO | None = None
+        self._store_settings: Mapping[str, object] = {}
+        self._loaded: Table | None = None
+
+    @property
+    def identifier(self) -> str:
+        """Namespace and name, joined by dots."""
+        return self._identifier
+
+    def load(self) -> TableView:
+        """Load the current metadata."""
+        catalog = self._connect()
+        with translated(f"load table {self._identifier}"):
+            table = catalog.load_table(self._identifier)
+        table.io = self._store_for(table.io)
+        self._loaded = table
+        metadata = table.metadata
+        uuid = str(metadata.table_uuid)
+        schema_ids = [schema.schema_id for schema in metadata.schemas]
+        main = metadata.refs.get(MAIN_BRANCH)
+        return TableView(
+            table_uuid=uuid,
+            format_version=metadata.format_version,
+            head_snapshot_id=main.snapshot_id if main else None,
+            snapshots=self._views_of(metadata.snapshots),
+            checkpoint_property=metadata.properties.get(CHECKPOINT_KEY),
+            # Format version 1 has none.
+            last_sequence_number=getattr(metadata, "last_sequence_number", 0),
+            last_updated_ms=metadata.last_updated_ms,
+            schema_id=metadata.current_schema_id,
+            spec_id=metadata.default_spec_id,
+            metadata_location=table.metadata_location,
+            field_ids={i: self._ids_of(uuid, table, i) for i in schema_ids},
+            handle=table,
+        )
+
+    def prepare(self, view: TableView, change: SnapshotChange) -> Request:
+        """Write manifests for `change` on top of `view`; nothing is visible yet."""
+        table = _table(view)
+        assert all(file.spec_id == view.spec_id for file in change.files)
+        assert change.timestamp_ms > view.last_updated_ms
+        # A rewind needs no update of its own: the new snapshot is a child of the old one, and the
+        # one move of `main` goes from the head that is asserted to that child.
+        parent_snapshot_id = view.head_snapshot_id
+        if change.rewind_to_snapshot_id is not None:
+            parent_snapshot_id = change.rewind_to_snapshot_id
+        with translated(f"write manifests of table {self._identifier}"):
+            data_files = [self._data_files.make(table, file) for file in change.files]
+            append = Append(table, change.snapshot_id, parent_snapshot_id)
+            manifest_list = append.write(data_files)
+        updates: list[TableUpdate] = [
+            AddSnapshotUpdate(
+                snapshot=Snapshot.model_validate(
+                    {
+                        "snapshot-id": change.snapshot_id,
+                        "parent-snapshot-id": parent_snapshot_id,
+                        "sequence-number": table.metadata.next_sequence_number(),
+                        "timestamp-ms": change.timestamp_ms,
+                        "manifest-list": manifest_list,
+                        "summary": _summary(table, parent_snapshot_id, data_files, change.summary),
+                        "schema-id": view.schema_id,
+                    }
+                )
+            ),
+            _move_main(table, change.snapshot_id),
+        ]
+        if change.properties:
+            updates.insert(0, SetPropertiesUpdate(updates=dict(change.properties)))
+        return Request(table, tuple(updates), _requirements(view))
+
+    def send(self, request: object) -> None:
+        """Ask the catalog once."""
+        assert isinstance(request, Request)
+        catalog = self._connect()
+        try:
+            response = catalog.commit_table(request.table, request.requirements, request.updates)
+        except CommitFailedException as error:
+            raise translate(error, f"commit to table {self._identifier}") from error
+        except foreign_exceptions() as error:
+            message = (
+                f"the outcome of a commit to table={self._identifier} is unknown: {reason(error)}"
+            )
+            raise CommitStateUnknownError(message) from error
+        _delete_forgotten_metadata(request.table, response.metadata)
+
+    def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
+        """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
+        if view.head_snapshot_id is None:
+            return False
+        table = _table(view)
+        with translated(f"read manifests of table {self._identifier}"):
+            head = table.metadata.snapshot_by_id(view.head_snapshot_id)
+            assert head is not None
+            entries = read_live_entries(table.io, head.manifests(table.io))
+            return any(entry.snapshot_id == snapshot_id for entry in entries)
+
+    def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
+        """Return those of `paths`, data files, that any retained snapshot of `view` reaches.
+
+        Newest first, each manifest once, and no further than the last path is found.
+        """
+        table = _table(view)
+        missing = {normalise(path) for path in paths}
+        manifest_paths: set[str] = set()
+        with translated(f"read manifests of table {self._identifier}"):
+            for snapshot in _widest(table.metadata.snapshots):
+                manifests = [
+                    manifest
+                    for manifest in snapshot.manifests(table.io)
+                    if manifest.manifest_path not in manifest_paths
+                ]
+                manifest_paths.update(manifest.manifest_path for manifest in manifests)
+                entries = read_live_entries(table.io, manifests)
+                while missing and (entry := next(entries, None)):
+                    missing.discard(normalise(entry.data_file.file_path))
+                if not missing:
+                    break
+        return {path for path in paths if normalise(path) not in missing}
+
+    def delete_files(self, paths: Collection[str]) -> None:
+        """Delete data files that no snapshot needs; one that is gone already is fine.
+
+        Raises:
+            CorruptionError: A path is not in the table's data; nothing was deleted.
+            UnavailableError: The store failed; some may be deleted, call again.
+
+        """
+        if self._loaded is None:
+            self.load()
+        table = self._loaded
+        assert table is not None
+        provider = table.location_provider()
+        for path in paths:
+            if not is_inside(path, (table.location(), provider.data_path)) or is_inside(
+                path, (provider.metadata_path,)
+            ):
+                message = f"refused to delete path={path!r}: no data file of {self._identifier}"
+                raise CorruptionError(message, kind=ErrorKind.PATH_OUTSIDE_TABLE)
+        for path in paths:
+            with translated(f"delete a file of table {self._identifier}"):
+                try:
+                    table.io.delete(path)
+                except FileNotFoundError:
+                    continue
+
+    def _connect(self) -> Catalog:
+        if self._catalog is None:
+            self._catalog = self._open_catalog()
+        return self._catalog
+
+    def _store_for(self, fresh: FileIO) -> FileIO:
+        """Return the store used so far unless its settings changed: it has connections open."""
+        settings = {k: v for k, v in fresh.properties.items() if not k.startswith(K2I_PREFIX)}
+        if self._store is None or settings != self._store_settings:
+            self._store, self._store_settings = fresh, settings
+        return self._store
+
+    def _views_of(self, snapshots: Sequence[Snapshot]) -> Mapping[int, SnapshotView]:
+        """Return the views of all snapshots, which do not change but for a parent that expired."""
+        views: dict[int, SnapshotView] = {}
+        for snapshot in snapshots:
+            view = self._snapshots.get(snapshot.snapshot_id)
+            if view is None or view.parent_snapshot_id != snapshot.parent_snapshot_id:
+                view = _snapshot_view(snapshot)
+            views[view.snapshot_id] = view
+        self._snapshots = views
+        return views
+
+    def _ids_of(self, uuid: str, table: Table, schema_id: int) -> frozenset[int]:
+        """Return the ids of all fields of a schema, which never change under its id."""
+        key = (uuid, schema_id)
+        if key not in self._field_ids:
+            self._field_ids[key] = frozenset(table.schemas()[schema_id].field_ids)
+        return self._field_ids[key]
+
+
+def _table(view: TableView) -> Table:
+    assert isinstance(view.handle, Table)
+    return view.handle
+
+
+def _widest(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return, newest first, snapshots that together reach every file that any of them reaches.
+
+    By the Iceberg specification an `append` removes nothing, so it reaches all that its parent
+    does. Of a long history of appends only the newest manifest list has to be read.
+    """
+    covered = {
+        snapshot.parent_snapshot_id
+        for snapshot in snapshots
+        if snapshot.summary is not None and snapshot.summary.operation is Operation.APPEND
+    }
+    widest = [snapshot for snapshot in snapshots if snapshot.snapshot_id not in covered]
+    return sorted(widest, key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
+
+
+def _requirements(view: TableView) -> tuple[TableRequirement, ...]:
+    head = {"ref": MAIN_BRANCH, "snapshot-id": view.head_snapshot_id}
+    return (
+        AssertTableUUID(uuid=UUID(view.table_uuid)),
+        AssertRefSnapshotId.model_validate(head),
+        AssertCurrentSchemaId.model_validate({"current-schema-id": view.schema_id}),
+        AssertDefaultSpecId.model_validate({"default-spec-id": view.spec_id}),
+    )
+
+
+def _snapshot_view(snapshot: Snapshot) -> SnapshotView:
+    """Keep of the summary what the protocol and reports read; the rest is a word per partition."""
+    summary: dict[str, str] = {}
+    if snapshot.summary is not None:
+        stored = snapshot.summary.additional_properties
+        summary = {k: v for k, v in stored.items() if k.startswith(K2I_PREFIX) or k in _TOTALS}
+        summary["operation"] = snapshot.summary.operation.value
+    return SnapshotView(
+        snapshot_id=snapshot.snapshot_id,
+        parent_snapshot_id=snapshot.parent_snapshot_id,
+        sequence_number=snapshot.sequence_number or 0,
+        timestamp_ms=snapshot.timestamp_ms,
+        summary=summary,
+    )
+
+
+def _summary(
+    table: Table,
+    parent_snapshot_id: int | None,
+    data_files: Sequence[DataFile],
+    entries: Mapping[str, str],
+) -> Summary:
+    """Make the summary: the caller's entries, what was added, and totals where the parent has any.
+
+    Source:
+        The optional snapshot summary fields of the Iceberg specification.
+
+    """
+    added = {
+        "added-data-files": len(data_files),
+        "added-records": sum(f.record_count for f in data_files),
+        "added-files-size": sum(f.file_size_in_bytes for f in data_files),
+    }
+    parent: Mapping[str, str] = dict.fromkeys(_TOTALS, "0")
+    if parent_snapshot_id is not None:
+        snapshot = table.metadata.snapshot_by_id(parent_snapshot_id)
+        assert snapshot is not None
+        parent = snapshot.summary.additional_properties if snapshot.summary else {}
+    summary = {key: str(count) for key, count in added.items() if count}
+    if data_files and table.spec().fields:
+        summary["changed-partition-count"] = str(len({str(f.partition) for f in data_files}))
+    for total, addition in _TOTALS.items():
+        # A total that a foreign writer left out stays out, because ours would be wrong.
+        if parent.get(total, "").isdecimal():
+            summary[total] = str(int(parent[total]) + added.get(addition, 0))
+    return Summary(Operation.APPEND, **summary, **entries)
+
+
+def _move_main(table: Table, snapshot_id: int) -> SetSnapshotRefUpdate:
+    """Point `main` at the snapshot and repeat what it says about expiration, or that is lost."""
+    main = table.metadata.refs.get(MAIN_BRANCH)
+    return SetSnapshotRefUpdate.model_validate(
+        {
+            "ref-name": MAIN_BRANCH,
+            "type": SnapshotRefType.BRANCH,
+            "snapshot-id": snapshot_id,
+            "max-ref-age-ms": main.max_ref_age_ms if main else None,
+            "max-snapshot-age-ms": main.max_snapshot_age_ms if main else None,
+            "min-snapshots-to-keep": main.min_snapshots_to_keep if main else None,
+        }
+    )
+
+
+def _delete_forgotten_metadata(before: Table, after: TableMetadata) -> None:
+    """Delete metadata files that a landed commit dropped from the metadata log, if the table says.
+
+    Safe because the table no longer names them. One that cannot be deleted is garbage, no fault;
+    one that is gone was deleted by the catalog, as some REST servers do.
+    """
+    if before.properties.get("write.metadata.delete-after-commit.enabled", "false") != "true":
+        return
+    named = {entry.metadata_file for entry in after.metadata_log}
+    for entry in before.metadata.metadata_log:
+        if entry.metadata_file not in named:
+            with suppress(*foreign_exceptions()):
+                before.io.delete(entry.metadata_file)
