@@ -1,5 +1,6 @@
 # One command sets up, one runs the demo, one runs what CI runs. `make help` lists them.
 PYTHON ?= python3
+SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
@@ -24,7 +25,11 @@ demo: setup ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live"
 	@$(BIN)/k2i dev $(ARGS)
 
 test: setup ## Every test, on real services that it starts and stops itself
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
+	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
+	$(BIN)/python -m pytest tests/e2e -m soak --soak-seconds $(SECONDS) --timeout 0
 
 check: setup ## Lint, format, types, layers
 	$(BIN)/ruff check .

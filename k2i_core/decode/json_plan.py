@@ -1,0 +1,278 @@
+"""How each column of a row schema is read from JSON: planned once, used by every batch.
+
+A plan mirrors the schema: one node a field, nested ones too. The columnar reader takes the parse
+types from it, the row reader walks it, and both hand their arrays to `convert_rows`.
+
+Paths name fields in messages and in `time_formats`: `items[].price` is the field `price` of the
+elements of the list `items`, `labels{}` a value of the map `labels`.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2i_core.decode.isolation import UnfitError, find_unfit
+from k2i_core.decode.json_trees import shown
+from k2i_core.decode.json_values import AnyArray, Conversion, check_time_format, spell
+from k2i_core.errors import ConfigError
+
+
+class Shape(Enum):
+    """What a column needs from JSON."""
+
+    BOOLEAN = auto()
+    INTEGER = auto()
+    FLOAT = auto()
+    DECIMAL = auto()
+    TEXT = auto()
+    LIST = auto()
+    STRUCT = auto()
+    MAP = auto()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ColumnPlan:
+    """How one field is read.
+
+    Attributes:
+        field: Of the row schema.
+        path: For messages.
+        shape: Which JSON values it takes.
+        parse_type: What a reader makes of them.
+        convert: From the parse type to the field's type; None when they are equal.
+        children: Fields of a struct, the element of a list, the value of a map.
+    """
+
+    field: pa.Field
+    path: str
+    shape: Shape
+    parse_type: pa.DataType
+    convert: Conversion | None
+    children: Mapping[str, "ColumnPlan"] = dataclasses.field(
+        default_factory=dict[str, "ColumnPlan"]
+    )
+
+    @property
+    def parse_field(self) -> pa.Field:
+        """The field for a reader. Always nullable: Arrow's parser refuses a null struct that has a
+        required field, which is allowed, so nulls are checked here afterwards."""
+        return pa.field(self.field.name, self.parse_type)
+
+
+def plan_row(row_schema: pa.Schema, time_formats: Mapping[str, str]) -> ColumnPlan:
+    """Plan a whole row, as a struct without a name.
+
+    Args:
+        row_schema: Columns of the table, without `_kafka`.
+        time_formats: Path → `epoch_s`, `epoch_ms` or `epoch_us`, for timestamps not in ISO 8601.
+
+    Raises:
+        ConfigError: A column that JSON cannot hold, or a time format for no timestamp. Change the
+            table's columns or the pipeline file.
+
+    """
+    assert len(set(row_schema.names)) == len(row_schema.names)
+    children = {field.name: _plan(field, shown(field.name), time_formats) for field in row_schema}
+    row = ColumnPlan(
+        field=pa.field("", pa.struct(list(row_schema)), nullable=False),
+        path="",
+        shape=Shape.STRUCT,
+        parse_type=pa.struct([child.parse_field for child in children.values()]),
+        convert=None,
+        children=children,
+    )
+    if unknown := sorted(set(time_formats) - {node.path for node in walk(row)}):
+        raise ConfigError(f"a time format names no column, columns={', '.join(unknown)}")
+    return row
+
+
+def parse_schema(row: ColumnPlan) -> pa.Schema:
+    """Return what a reader makes of a row."""
+    return pa.schema([child.parse_field for child in row.children.values()])
+
+
+def walk(plan: ColumnPlan) -> Iterator[ColumnPlan]:
+    """Yield `plan` and every plan below it."""
+    yield plan
+    for child in plan.children.values():
+        yield from walk(child)
+
+
+def convert_rows(
+    row: ColumnPlan, parsed: pa.RecordBatch, row_schema: pa.Schema
+) -> tuple[pa.RecordBatch, list[int]]:
+    """Make the columns of the parse types, leaving out rows with a value that does not fit.
+
+    Args:
+        row: Plan of `row_schema`.
+        parsed: n rows × the parse types of the plan, and any further columns.
+        row_schema: The columns to make.
+
+    Returns:
+        The rows that fit, in order × `row_schema`, and the other rows, ascending.
+
+    """
+    columns: list[AnyArray] = []
+    unfit: set[int] = set()
+    for child in row.children.values():
+        column = parsed.column(child.field.name)
+        try:
+            columns.append(convert_field(child, column, absent_count=0))
+        except UnfitError:
+            unfit.update(find_unfit(column, lambda part, c=child: convert_field(c, part, 0)))
+    if not unfit:
+        # Without columns there is no array to tell how many rows there are.
+        no_columns = parsed.select([])
+        return (
+            pa.RecordBatch.from_arrays(columns, schema=row_schema) if columns else no_columns
+        ), []
+    kept = pa.array([index for index in range(parsed.num_rows) if index not in unfit], pa.int64())
+    rows, still_unfit = convert_rows(row, parsed.take(kept), row_schema)
+    assert not still_unfit
+    return rows, sorted(unfit)
+
+
+def narrow(plan: ColumnPlan, array: AnyArray) -> AnyArray:
+    """Return an array of the parse type from one that has further fields inside."""
+    if array.type == plan.parse_type:
+        return array
+    children = plan.children.values()
+    if plan.shape is Shape.STRUCT:
+        assert isinstance(array, pa.StructArray)
+        below = _fields(array)
+        parts = [narrow(child, below[child.field.name]) for child in children]
+        fields = [child.parse_field for child in children]
+        return pa.StructArray.from_arrays(parts, fields=fields, mask=_nulls(array))
+    assert isinstance(array, pa.ListArray)
+    (element,) = children
+    offsets, first, count = _offsets(array)
+    elements = narrow(element, array.values.slice(first, count))
+    return pa.ListArray.from_arrays(offsets, elements, type=plan.parse_type, mask=_nulls(array))
+
+
+def _plan(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+    time_format = time_formats.get(path)
+    if time_format is not None:
+        check_time_format(path, field.type, time_format)
+    if isinstance(field.type, pa.StructType):
+        return _plan_struct(field, path, time_formats)
+    if isinstance(field.type, pa.ListType):
+        return _plan_list(field, path, time_formats)
+    if isinstance(field.type, pa.MapType) and pa.types.is_string(field.type.key_type):
+        return _plan_map(field, path, time_formats)
+    spelling = spell(field.type, time_format)
+    if spelling is None:
+        raise ConfigError(f"json cannot fill this column, column={path} type={field.type}")
+    return ColumnPlan(
+        field, path, _leaf_shape(spelling.parse_type), spelling.parse_type, spelling.convert
+    )
+
+
+def _leaf_shape(parse_type: pa.DataType) -> Shape:
+    types = pa.types
+    if types.is_boolean(parse_type):
+        return Shape.BOOLEAN
+    if types.is_integer(parse_type):
+        return Shape.INTEGER
+    if types.is_floating(parse_type):
+        return Shape.FLOAT
+    return Shape.DECIMAL if types.is_decimal(parse_type) else Shape.TEXT
+
+
+def _plan_struct(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+    struct_type = field.type
+    assert isinstance(struct_type, pa.StructType)
+    children = {
+        child.name: _plan(child, f"{path}.{shown(child.name)}", time_formats)
+        for child in struct_type
+    }
+    parse_type = pa.struct([child.parse_field for child in children.values()])
+
+    def convert(array: AnyArray) -> AnyArray:
+        assert isinstance(array, pa.StructArray)
+        below = _fields(array)
+        parts = [
+            convert_field(child, below[child.field.name], array.null_count)
+            for child in children.values()
+        ]
+        return pa.StructArray.from_arrays(parts, fields=list(struct_type), mask=_nulls(array))
+
+    is_plain = parse_type == struct_type
+    return ColumnPlan(
+        field, path, Shape.STRUCT, parse_type, None if is_plain else convert, children
+    )
+
+
+def _plan_list(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+    list_type = field.type
+    assert isinstance(list_type, pa.ListType)
+    element = _plan(list_type.value_field, f"{path}[]", time_formats)
+    parse_type = pa.list_(element.parse_field)
+
+    def convert(array: AnyArray) -> AnyArray:
+        assert isinstance(array, pa.ListArray)
+        offsets, first, count = _offsets(array)
+        elements = convert_field(element, array.values.slice(first, count), absent_count=0)
+        return pa.ListArray.from_arrays(offsets, elements, type=list_type, mask=_nulls(array))
+
+    is_plain = parse_type == list_type
+    return ColumnPlan(
+        field, path, Shape.LIST, parse_type, None if is_plain else convert, {"element": element}
+    )
+
+
+def _plan_map(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+    map_type = field.type
+    assert isinstance(map_type, pa.MapType)
+    value = _plan(map_type.item_field, f"{path}{{}}", time_formats)
+    parse_type = pa.map_(pa.string(), value.parse_type)
+
+    def convert(array: AnyArray) -> AnyArray:
+        assert isinstance(array, pa.MapArray)
+        offsets, first, count = _offsets(array)
+        items = convert_field(value, array.items.slice(first, count), absent_count=0)
+        keys = array.keys.slice(first, count)
+        return pa.MapArray.from_arrays(offsets, keys, items, type=map_type, mask=_nulls(array))
+
+    is_plain = parse_type == map_type
+    return ColumnPlan(
+        field, path, Shape.MAP, parse_type, None if is_plain else convert, {"value": value}
+    )
+
+
+def convert_field(plan: ColumnPlan, array: AnyArray, absent_count: int) -> AnyArray:
+    """Convert one field; where its parent is null, which is `absent_count` times, so is the field."""
+    if not plan.field.nullable and array.null_count > absent_count:
+        raise UnfitError
+    if plan.convert is None:
+        return array
+    if len(array) == 0:
+        return pa.nulls(0, plan.field.type)
+    try:
+        return plan.convert(array)
+    except pa.ArrowInvalid as error:
+        raise UnfitError from error
+
+
+def _fields(array: pa.StructArray) -> dict[str, AnyArray]:
+    """Return a struct's fields, null where the struct is: below a null may lie anything."""
+    names = [field.name for field in array.type]
+    plain = [array.field(index) for index in range(len(names))]
+    return dict(zip(names, array.flatten() if array.null_count else plain, strict=True))
+
+
+def _nulls(array: AnyArray) -> pa.BooleanArray | None:
+    return array.is_null() if array.null_count else None
+
+
+def _offsets(array: "pa.ListArray[Any] | pa.MapArray[Any, Any]") -> tuple[AnyArray, int, int]:
+    """Return offsets from zero, and which part of the child array they cut up."""
+    if len(array) == 0:
+        return pa.array([0], pa.int32()), 0, 0
+    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    # Arrow takes a null mask only beside offsets that are no slice; a difference is none.
+    return pc.subtract(array.offsets, pa.scalar(first, pa.int32())), first, last - first
