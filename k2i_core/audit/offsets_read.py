@@ -1,0 +1,162 @@
+"""The offsets of a table's rows, read from its live data files.
+
+Only the three leaves `_kafka.topic`, `_kafka.partition` and `_kafka.offset` are read, one batch at
+a time, through the table's own file access, so that every store that the catalog can name works
+without a second set of credentials.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import IO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFileContent
+from pyiceberg.table import Table
+
+from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import KAFKA_COLUMN
+
+BATCH_ROW_COUNT = 1 << 18
+"""Larger holds more decoded offsets in memory for no gain; smaller pays more calls a row."""
+
+TARGET_TABLE_COLUMN = "target_table"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """One data file of the table's current snapshot.
+
+    Attributes:
+        sequence_number: The data sequence number: which commit the rows belong to.
+    """
+
+    path: str
+    row_count: int
+    sequence_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOffsets:
+    """Offsets of one Kafka partition, out of one batch of one file; never empty, no nulls."""
+
+    topic_partition: TopicPartition
+    offsets: pa.Int64Array
+
+
+@dataclass(frozen=True, slots=True)
+class FileOffsets:
+    """One batch of one file, split by Kafka partition.
+
+    Attributes:
+        row_count: Rows of the batch, whatever they were.
+        foreign_row_count: Rows without a Kafka offset.
+    """
+
+    row_count: int
+    foreign_row_count: int
+    partitions: tuple[PartitionOffsets, ...]
+
+
+def live_files(table: Table) -> tuple[LiveFile, ...]:
+    """List the data files of the current snapshot.
+
+    Raises:
+        UnavailableError: A manifest could not be read; call again with a fresh table.
+        ConfigError: Another engine put delete files on the table: rows are read as they were
+            appended, so the comparison would not be with what a query shows.
+
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return ()
+    files: list[LiveFile] = []
+    try:
+        for manifest in snapshot.manifests(table.io):
+            for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+                file = entry.data_file
+                if file.content is not DataFileContent.DATA:
+                    message = (
+                        f"table={'.'.join(table.name())} has delete files, which another engine "
+                        "wrote; compact them away with that engine, then verify again"
+                    )
+                    raise ConfigError(message, kind=ErrorKind.NOT_SUPPORTED_YET)
+                number = entry.sequence_number or 0
+                files.append(LiveFile(file.file_path, file.record_count, number))
+    except OSError as error:
+        message = (
+            f"manifests of table={'.'.join(table.name())} cannot be read; they may have expired "
+            "meanwhile: load the table again"
+        )
+        raise UnavailableError(message, kind=ErrorKind.STORAGE_UNAVAILABLE) from error
+    return tuple(files)
+
+
+def read_offsets(
+    io: FileIO,
+    file: LiveFile,
+    *,
+    target_table: str | None = None,
+    since_sequence_numbers: Mapping[str, int],
+) -> Iterator[FileOffsets]:
+    """Read one file's offsets, batch by batch.
+
+    Args:
+        io: The table's file access.
+        file: Which file.
+        target_table: For a dead-letter table: only rows of this target.
+        since_sequence_numbers: Topic → rows of older files belong to a deleted topic of that name
+            and are left out.
+
+    Raises:
+        OSError: The file is gone or the store failed.
+        pyarrow.ArrowInvalid: It is not a Parquet file that can be read.
+
+    """
+    leaves = [f"{KAFKA_COLUMN}.{leaf}" for leaf in ("topic", "partition", "offset")]
+    columns = leaves if target_table is None else [TARGET_TABLE_COLUMN, *leaves]
+    # Safe because every FileIO of PyIceberg opens a binary file object.
+    opened = cast("IO[bytes]", io.new_input(file.path).open())
+    with opened as stream, pq.ParquetFile(stream) as parquet:
+        if KAFKA_COLUMN not in parquet.schema_arrow.names:
+            yield FileOffsets(parquet.metadata.num_rows, parquet.metadata.num_rows, ())
+            return
+        for batch in parquet.iter_batches(BATCH_ROW_COUNT, columns=columns, use_threads=False):
+            chosen = batch
+            if target_table is not None:
+                of_target = pc.equal(batch.column(TARGET_TABLE_COLUMN), pa.scalar(target_table))
+                chosen = batch.filter(of_target)
+            # Safe because the schema was looked at above; another type fails in flatten().
+            kafka = cast("pa.StructArray", chosen.column(KAFKA_COLUMN))
+            found = tuple(_split(kafka))
+            kept = tuple(
+                p
+                for p in found
+                if file.sequence_number >= since_sequence_numbers.get(p.topic_partition.topic, 0)
+            )
+            with_offset_count = sum(len(p.offsets) for p in found)
+            yield FileOffsets(batch.num_rows, len(kafka) - with_offset_count, kept)
+
+
+def _split(kafka: pa.StructArray) -> Iterator[PartitionOffsets]:
+    """Group a `_kafka` column (n rows) by Kafka partition; rows without an offset are left out."""
+    leaves = pa.RecordBatch.from_arrays(kafka.flatten(), names=kafka.type.names)
+    known = (pc.is_valid(leaves.column(leaf)) for leaf in ("topic", "partition", "offset"))
+    with_offset = leaves.filter(reduce(pc.and_, known))
+    if not with_offset.num_rows:
+        return
+    grouped = (
+        pa.Table.from_batches([with_offset])
+        .group_by(["topic", "partition"], use_threads=False)
+        .aggregate([("offset", "list")])
+    )
+    lists = grouped.column("offset_list").combine_chunks()
+    names = zip(grouped["topic"].to_pylist(), grouped["partition"].to_pylist(), strict=True)
+    for index, (topic, kafka_partition) in enumerate(names):
+        # Safe because the two are not null after the filter above.
+        topic_partition = TopicPartition(cast("str", topic), cast("int", kafka_partition))
+        yield PartitionOffsets(topic_partition, lists[index].values)

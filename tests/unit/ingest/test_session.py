@@ -1,0 +1,253 @@
+"""The session's own order: what it does after a failure, at a stop, with a new partition.
+
+Goal: a generation commits after those before it or not at all. Method: the real session with inline
+stages over fakes; the many orders of events are the simulation's part.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from k2i_core.crash_points import CrashPoint
+from k2i_core.errors import DataLossError, ErrorKind, FencedError, UnavailableError
+from k2i_core.iceberg.commit import CommitLimits, TableCommitter
+from k2i_core.ingest.lanes import Lanes
+from k2i_core.ingest.session import (
+    PARTITION_CHECK_SECONDS,
+    Listener,
+    Parts,
+    Session,
+    SessionSettings,
+)
+from k2i_core.ingest.triggers import FlushLimits
+from k2i_core.ledger import Share
+from k2i_core.offsets import TopicPartition
+from tests.fakes.inline_executor import InlineExecutor
+from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
+from tests.fakes.memory_files import MemoryFiles, MemoryTargets
+from tests.fakes.memory_gateway import MemoryGateway
+from tests.fakes.memory_source import MemoryBroker, MemorySource
+from tests.fakes.memory_table import MemoryTable
+from tests.fakes.memory_transaction_log import LogDirectory, MemoryTransactionLog
+from tests.fakes.memory_verdicts import MemoryVerdicts
+from tests.fakes.time_and_ids import CountingIds, ScriptedClock
+from tests.invariants import i1_broken, i3_broken
+
+P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
+TABLES = ("sales.orders", "sales.dead_letters")
+FLUSH = FlushLimits(30.0, 1_000_000, 4, 1_000_000)
+LIMITS = CommitLimits(20, 300.0, 3_600.0)
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(
+            topic_ids={"orders": "id-1"},
+            values={P0: [GOOD, BAD, None, GOOD] * 5, P1: [GOOD] * 20},
+            high={P0: 20},
+        )
+        self.clock = ScriptedClock()
+        self.ids = CountingIds()
+        self.files = MemoryFiles()
+        self.tables = [MemoryTable(name) for name in TABLES]
+        self.host = LogDirectory()
+        self.flushed = []
+        self.seen = []
+
+    def session(
+        self, flush: FlushLimits = FLUSH, observe=None, lanes: Lanes | None = None
+    ) -> Session:
+        log = MemoryTransactionLog(self.host, self.ids.token())
+        observe = observe or self.seen.append
+        target, dead_letters = (
+            TableCommitter(
+                MemoryGateway(table, self.files.delete),
+                self.clock,
+                self.ids,
+                LIMITS,
+                log_attempt=log.attempted,
+                observe=observe,
+            )
+            for table in self.tables
+        )
+        self.source = MemorySource(self.broker, self.clock, take=self.take)
+        parts = Parts(
+            source=self.source,
+            target=target,
+            dead_letters=dead_letters,
+            read_verdicts=MemoryVerdicts(MemoryGateway(self.tables[1]), self.files),
+            targets=MemoryTargets(
+                self.files, TABLES, ROW_SCHEMA, log, self.clock, self.ids.token, observe=observe
+            ),
+            make_decoder=lambda _: JudgingDecoder(),
+            log=log,
+            clock=self.clock,
+        )
+        return Session(
+            parts,
+            SessionSettings("pipeline", Share(0, 1), flush),
+            lanes or Lanes(*[InlineExecutor()] * 3),
+            listener=Listener(flushed=self.flushed.append),
+            observe=observe,
+        )
+
+    def take(self, behind):
+        return {tp: min(3, n) for tp, n in behind.items()}
+
+    def run_until_caught_up(self, session: Session) -> None:
+        session.run(lambda: session.positions == self.broker.high)
+
+    def held(self, table: MemoryTable):
+        held = {}
+        for path in table.current.live:
+            for tp, offset in self.files.files[path].origins:
+                counts = held.setdefault(tp, {})
+                counts[offset] = counts.get(offset, 0) + 1
+        return held
+
+    def broken(self) -> list[str]:
+        tombstones = {
+            tp: [o for o, v in enumerate(vs) if v is None] for tp, vs in self.broker.values.items()
+        }
+        rows, dead = (self.held(table) for table in self.tables)
+        return i1_broken(self.broker.high, rows, dead, without_row=tombstones)
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_a_session_reads_to_the_end_and_flushes_the_rest_when_stopped(setup):
+    session = setup.session()
+    session.start()
+    setup.run_until_caught_up(session)
+
+    assert setup.broken() == []
+    assert i3_broken(setup.broker.group_offsets, {P0: 20}, setup.broker.high) == []
+    assert setup.broker.group_offsets == {P0: 20}
+    assert len(setup.flushed) > 2
+    assert setup.host.logs == {}
+
+
+def test_real_threads_give_the_same_result(setup):
+    with (
+        ThreadPoolExecutor(2) as decode,
+        ThreadPoolExecutor(1) as write,
+        ThreadPoolExecutor(1) as commit,
+    ):
+        session = setup.session(lanes=Lanes(decode, write, commit))
+        session.start()
+        setup.run_until_caught_up(session)
+
+    assert setup.broken() == []
+
+
+def test_dead_letters_are_committed_before_the_target(setup):
+    session = setup.session()
+    session.start()
+    setup.run_until_caught_up(session)
+
+    dead, target = (
+        setup.seen.index(p)
+        for p in (CrashPoint.DEAD_LETTERS_COMMITTED, CrashPoint.TARGET_COMMITTED)
+    )
+    assert dead < target
+    assert setup.flushed[0].dead_letter_commit is not None
+
+
+def test_an_idle_tail_is_flushed_when_its_age_is_due(setup):
+    setup.broker.high = {P0: 2}
+    session = setup.session()
+    session.start()
+    while not setup.flushed:
+        session.step()
+
+    assert setup.clock.seconds == pytest.approx(30.0, abs=1.0)
+
+
+def test_a_topic_created_again_meanwhile_is_not_committed(setup):
+    session = setup.session()
+    session.start()
+    head = setup.tables[0].current.head
+    setup.broker.topic_ids = {"orders": "id-2"}
+
+    with pytest.raises(DataLossError) as raised:
+        setup.run_until_caught_up(session)
+    session.abandon()
+
+    assert raised.value.kind is ErrorKind.TOPIC_RECREATED
+    assert setup.tables[0].current.head == head
+
+
+def test_nothing_commits_after_a_failed_generation(setup):
+    first = setup.session()
+    first.start()
+    setup.session().start()
+
+    with pytest.raises(FencedError):
+        setup.run_until_caught_up(first)
+    first.abandon()
+
+    assert setup.flushed == []
+    assert any(setup.host.logs.values())
+
+
+def test_files_of_an_abandoned_session_stay_for_recovery_and_go_with_it(setup):
+    session = setup.session()
+    session.start()
+    setup.broker.topic_ids = {"orders": "id-2"}
+    with pytest.raises(DataLossError):
+        setup.run_until_caught_up(session)
+    session.abandon()
+    left = set(setup.files.files)
+    setup.broker.topic_ids = {"orders": "id-1"}
+
+    successor = setup.session()
+    successor.start()
+    setup.run_until_caught_up(successor)
+
+    assert left
+    assert not left & set(setup.files.files)
+    assert setup.broken() == []
+
+
+def test_a_partition_added_while_running_is_read_from_its_start(setup):
+    session = setup.session()
+    session.start()
+    for _ in range(3):
+        session.step()
+    setup.broker.high[P1] = 20
+    setup.clock.seconds += PARTITION_CHECK_SECONDS
+
+    setup.run_until_caught_up(session)
+
+    assert session.positions == {P0: 20, P1: 20}
+    assert setup.broken() == []
+
+
+def test_a_broker_that_does_not_answer_before_a_commit_is_waited_for(setup):
+    session = setup.session()
+    session.start()
+    topic_ids = setup.source.topic_ids
+    failures = [UnavailableError("no broker")] * 30
+
+    def unavailable():
+        if failures:
+            raise failures.pop()
+        return topic_ids()
+
+    setup.source.topic_ids = unavailable
+    setup.run_until_caught_up(session)
+
+    assert setup.broken() == []
+
+
+def test_a_session_has_no_more_generations_waiting_than_it_may(setup):
+    session = setup.session(FlushLimits(30.0, 1_000_000, 1, 1_000_000, 1))
+    session.start()
+    setup.run_until_caught_up(session)
+
+    assert session.generations_in_flight == 0
+    assert session.buffered_bytes == 0
+    assert setup.broken() == []
