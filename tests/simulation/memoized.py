@@ -1,0 +1,45 @@
+"""The real code's pure functions, remembered: all worlds ask them the same few questions."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+from unittest.mock import patch
+
+from k2i_core import ledger
+from k2i_core.iceberg import ancestry, operations
+from k2i_core.ingest import decoding, session
+from k2i_core.ingest.decoding import DecodeSettings
+from k2i_core.records import DecodedBatch, PolledBatch
+from tests.fakes.judging_decoder import JudgingDecoder
+
+REMEMBERED_MAX = 10_000
+
+decode_entry = lru_cache(REMEMBERED_MAX)(ledger.decode_entry)
+
+_batches: dict[object, DecodedBatch] = {}
+
+
+def memoized() -> Iterable[Any]:
+    """Return the patches."""
+    yield patch.object(ancestry, "decode_entry", decode_entry)
+    yield patch.object(operations, "decode_entry", decode_entry)
+    yield patch.object(session, "decode_batch", _decode_batch)
+
+
+def _decode_batch(
+    polled: PolledBatch, decoder: JudgingDecoder, settings: DecodeSettings, now_ms: int
+) -> object:
+    key = (
+        polled.ranges,
+        tuple(polled.records.column("value").to_pylist()),
+        decoder.version,
+        frozenset(settings.verdicts.items()),
+    )
+    decoded = _batches.get(key)
+    if decoded is None:
+        fresh = decoding.decode_batch(polled, decoder, settings, now_ms)
+        assert isinstance(fresh, DecodedBatch)
+        if len(_batches) >= REMEMBERED_MAX:
+            _batches.clear()
+        _batches[key] = decoded = fresh
+    return decoded

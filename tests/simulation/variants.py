@@ -1,0 +1,432 @@
+"""The protocol with one rule taken out of the real code, to show that the rule is needed.
+
+Each variant patches the real modules as narrowly as the rule allows, and the simulation must find a
+violation; the harmless ones must stay clean, which says that no more than that protects them.
+
+Rules of compaction, expiration, orphan removal and the union read have no variant here: those parts
+belong to the environment and follow the protocol.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+
+from k2i_core.errors import ErrorKind, FencedError, UnavailableError
+from k2i_core.iceberg import commit, decisions
+from k2i_core.iceberg.commit import CommitLimits, TableCommitter
+from k2i_core.iceberg.decisions import Decision
+from k2i_core.iceberg.gateway import TableView
+from k2i_core.ingest import recovery, session
+from k2i_core.ingest import take_over as take_over_module
+from k2i_core.ingest.decoding import DecodeSettings, WiderSchema
+from k2i_core.ingest.ports import LedgerTable, TransactionLog
+from k2i_core.ingest.take_over import TakenOver, take_over
+from k2i_core.ledger import (
+    CHECKPOINT_KEY,
+    Entry,
+    Identity,
+    LedgerRange,
+    Owner,
+    Totals,
+    decode_entry,
+)
+from k2i_core.offsets import TopicPartition
+from k2i_core.records import CountedRange, DecodedBatch, EarlierLog, TableState, WrittenFile
+from tests.fakes.memory_files import origins_of
+from tests.fakes.memory_gateway import version_of
+from tests.fakes.memory_verdicts import MemoryVerdicts
+from tests.simulation.world import Surroundings
+
+Patch = AbstractContextManager[Any]
+Patches = Callable[[], Iterable[Patch]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A protocol to simulate.
+
+    Attributes:
+        patches: Made anew for every run.
+        surroundings: Where the rule shows.
+        is_sound: Whether no violation is expected.
+        failing_seed: A seed with a violation, found by search; None where none is expected.
+    """
+
+    patches: Patches = tuple
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    is_sound: bool = False
+    failing_seed: int | None = None
+
+
+def applied(patches: Iterable[Patch]) -> ExitStack:
+    """Return all patches as one context."""
+    with ExitStack() as stack:
+        for each in patches:
+            stack.enter_context(each)
+        return stack.pop_all()
+    raise AssertionError
+
+
+# Who may commit.
+
+
+def _known(stored: Entry | None, owner: Owner) -> Entry:
+    if stored is None:
+        message = f"no ledger for {owner}"
+        raise FencedError(message, kind=ErrorKind.OWNER_CHANGED)
+    return stored
+
+
+def _no_owner() -> Iterable[Patch]:
+    """Offsets alone fence; nobody asks who owns the partitions."""
+
+    def take_over_anyway(
+        stored: Entry | None,
+        *,
+        owner: Owner,
+        identity: Identity,
+        starts: Mapping[TopicPartition, int],
+    ) -> Decision:
+        entry = decisions._with_starts(decisions._same_identity(stored, identity), starts)
+        return Decision(entry.taken_over(owner))
+
+    yield patch.object(decisions, "_owned", _known)
+    yield patch.object(commit, "decide_take_over", take_over_anyway)
+    yield patch.object(
+        take_over_module, "_owned_entry", lambda state, owner: _known(state.entry, owner)
+    )
+
+
+def _blind_retry() -> Iterable[Patch]:
+    """After a refusal the same files go on the new head, as a client's own retry does it.
+
+    Nobody owns anything and nothing is deleted, so that the retry alone is to blame.
+    """
+    yield from _offsets_alone_no_deletes()
+    decided: list[tuple[CountedRange, ...]] = []
+
+    def decide(
+        stored: Entry | None,
+        *,
+        owner: Owner,
+        ranges: tuple[CountedRange, ...],
+        files: tuple[WrittenFile, ...],
+    ) -> Decision:
+        if not any(ranges is earlier for earlier in decided):
+            decided.append(ranges)
+            return decisions.decide_append(stored, owner=owner, ranges=ranges, files=files)
+        assert stored is not None
+        ends = {r.offsets.topic_partition: r.offsets.next_offset for r in ranges}
+        added = tuple(LedgerRange(r.offsets, decisions._totals(r)) for r in ranges)
+        totals = dict(stored.totals)
+        for r in added:
+            tp = r.offsets.topic_partition
+            totals[tp] = totals.get(tp, Totals()).plus(r.totals)
+        grown = replace(stored, checkpoint=stored.checkpoint.grow(ends), totals=totals)
+        return Decision(grown, added, files)
+
+    yield patch.object(commit, "decide_append", decide)
+
+
+def _dead_letters_offset_fence() -> Iterable[Patch]:
+    """Dead letters are committed by whoever has some; only the target is fenced."""
+
+    def decide(
+        stored: Entry | None,
+        *,
+        owner: Owner,
+        ranges: tuple[CountedRange, ...],
+        files: tuple[WrittenFile, ...],
+    ) -> Decision:
+        with patch.object(decisions, "_owned", _known):
+            return decisions.decide_append_dead_letters(
+                stored, owner=owner, ranges=ranges, files=files
+            )
+
+    yield patch.object(commit, "decide_append_dead_letters", decide)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed(TableState):
+    """A load of the dead letters with the owner that was claimed there."""
+
+    owner: Owner
+
+
+def _crossed_take_over() -> Iterable[Patch]:
+    """Each table hands out its own epoch, and the target is not taken first."""
+    dead_letter_owners: dict[Owner, Owner] = {}
+    append = TableCommitter.append_dead_letters
+    owned_entry = take_over_module._owned_entry
+
+    def take_over_crossed(**parts: Any) -> TakenOver:
+        source, dead_letters = parts["source"], parts["dead_letters"]
+        identity = Identity(parts["pipeline"], source.cluster_id(), source.topic_ids())
+        starts = take_over_module.resolve_starts(source, parts["target"].inspect().entry)
+        owner, report = dead_letters.claim(parts["share"], identity, starts, 0)
+
+        def inspect_after(snapshot_id: int) -> TableState:
+            state = dead_letters.inspect_after(snapshot_id)
+            return _Claimed(state.entry, state.view, owner)
+
+        claimed = _Proxy(dead_letters, take_over=lambda *_: report, inspect_after=inspect_after)
+        taken = take_over(**{**parts, "dead_letters": claimed})
+        dead_letter_owners[taken.owner] = owner
+        return taken
+
+    def append_as_claimed(
+        self: TableCommitter,
+        owner: Owner,
+        ranges: tuple[CountedRange, ...],
+        files: tuple[WrittenFile, ...],
+    ) -> Any:
+        return append(self, dead_letter_owners[owner], ranges, files)
+
+    def owned_as_claimed(state: TableState, owner: Owner) -> Entry:
+        return owned_entry(state, state.owner if isinstance(state, _Claimed) else owner)
+
+    yield patch.object(session, "take_over", take_over_crossed)
+    yield patch.object(take_over_module, "_owned_entry", owned_as_claimed)
+    yield patch.object(TableCommitter, "append_dead_letters", append_as_claimed)
+
+
+class _Proxy:
+    """A port with some of its methods replaced."""
+
+    def __init__(self, inner: Any, **replaced: Any) -> None:
+        self._inner = inner
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+# What is believed.
+
+
+def _property_first() -> Iterable[Patch]:
+    """The table property is the authority."""
+
+    def read(view: TableView, _: Callable[[int], bool]) -> Entry | None:
+        text = view.checkpoint_property
+        return None if text is None else decode_entry(text)
+
+    yield patch.object(commit, "read_entry", read)
+
+
+def _head_marker_only() -> Iterable[Patch]:
+    """Only the current snapshot is asked; without a marker there the table counts as new."""
+
+    def read(view: TableView, _: Callable[[int], bool]) -> Entry | None:
+        head = view.snapshots.get(view.head_snapshot_id or 0)
+        text = head.summary.get(CHECKPOINT_KEY) if head else None
+        return None if text is None else decode_entry(text)
+
+    yield patch.object(commit, "read_entry", read)
+
+
+def _unproven_property() -> Iterable[Patch]:
+    """Without a checkpoint in the history the property is believed as it is."""
+    read = commit.read_entry
+    yield patch.object(commit, "read_entry", lambda view, _: read(view, lambda _: True))
+
+
+def _landed_by_presence() -> Iterable[Patch]:
+    """A snapshot of ours that is retained counts as landed, rolled back or not."""
+
+    def landed(view: TableView, attempted: Collection[int]) -> int | None:
+        return next((i for i in attempted if i in view.snapshots), None)
+
+    yield patch.object(commit, "_landed", landed)
+
+
+def _stale_verdicts() -> Iterable[Patch]:
+    """Verdicts are read from whatever load comes, not from one that contains our take-over."""
+
+    def read_anew(
+        self: MemoryVerdicts, target_table: str, from_offsets: Any, since: Any, state: TableState
+    ) -> Any:
+        anew = TableState(state.entry, self.gateway.load())
+        return read(self, target_table, from_offsets, since, anew)
+
+    read = MemoryVerdicts.__call__
+    yield patch.object(MemoryVerdicts, "__call__", read_anew)
+
+
+# What is deleted.
+
+
+def _no_recovery() -> Iterable[Patch]:
+    yield patch.object(take_over_module, "recover", lambda *_: None)
+
+
+def _delete_on_unknown() -> Iterable[Patch]:
+    """A commit that seems to have failed takes its files with it."""
+    attempt = TableCommitter._attempt
+
+    def attempt_and_delete(
+        self: TableCommitter, operation: str, view: TableView, decision: Decision, *rest: Any
+    ) -> int | None:
+        landed = attempt(self, operation, view, decision, *rest)
+        if landed is None and decision.files:
+            self.delete_files([file.path for file in decision.files])
+            message = "gave up"
+            raise UnavailableError(message)
+        return landed
+
+    yield patch.object(TableCommitter, "_attempt", attempt_and_delete)
+
+
+def _recovery_before_fence() -> Iterable[Patch]:
+    """Garbage is removed before the take-over, by what the table shows then."""
+
+    def take_over_late(**parts: Any) -> TakenOver:
+        for earlier in parts["log"].earlier():
+            for table in (parts["target"], parts["dead_letters"]):
+                paths = earlier.unlanded_paths.get(table.identifier, ())
+                if paths:
+                    table.delete_files(set(paths) - table.reachable(table.inspect(), paths))
+        return take_over(**parts)
+
+    yield patch.object(session, "take_over", take_over_late)
+
+
+def _recovery_by_snapshot_id() -> Iterable[Patch]:
+    """A file counts as landed while the snapshot that added it is a retained ancestor."""
+
+    def landed(_: TableCommitter, state: TableState, paths: Collection[str]) -> set[str]:
+        assert isinstance(state.view, TableView)
+        added_by = version_of(state.view).live
+        return {p for p in paths if p in added_by and state.view.is_ancestor(added_by[p])}
+
+    yield patch.object(TableCommitter, "reachable", landed)
+
+
+def _recovery_of_siblings() -> Iterable[Patch]:
+    """Every log that was there before us is settled, whoever still owns its share."""
+    yield patch.object(recovery, "is_settled", lambda _earlier, _state: True)
+
+
+def _recovery_by_main_owner() -> Iterable[Patch]:
+    """Who owns a share in the target is taken to own it in the dead letters."""
+    recover = recovery.recover
+
+    def recover_by_target(
+        earlier: Iterable[EarlierLog],
+        log: TransactionLog,
+        target: tuple[LedgerTable, TableState],
+        dead_letters: tuple[LedgerTable, TableState],
+    ) -> None:
+        judged = TableState(target[1].entry, dead_letters[1].view)
+        recover(earlier, log, target, (dead_letters[0], judged))
+
+    yield patch.object(take_over_module, "recover", recover_by_target)
+
+
+def _recovery_lists_logs_late() -> Iterable[Patch]:
+    """The logs are listed after the take-over."""
+    recover = recovery.recover
+    yield patch.object(
+        take_over_module,
+        "recover",
+        lambda _earlier, log, *tables: recover(log.earlier(), log, *tables),
+    )
+
+
+def _recovery_from_stale_metadata() -> Iterable[Patch]:
+    """Any load will do after the take-over."""
+    yield patch.object(TableCommitter, "inspect_after", lambda self, _: self.inspect())
+
+
+# Dead letters.
+
+
+def _dead_letters_by_range() -> Iterable[Patch]:
+    """Offsets below the dead-letter checkpoint are taken to be written already if they fail."""
+
+    def covered(
+        _self: MemoryVerdicts,
+        _target_table: str,
+        from_offsets: Mapping[TopicPartition, int],
+        _since: Mapping[str, int],
+        state: TableState,
+    ) -> Mapping[TopicPartition, frozenset[int]]:
+        entry = state.entry
+        assert entry is not None
+        return {
+            tp: frozenset(range(n, entry.checkpoint.next_offsets.get(tp, n)))
+            for tp, n in from_offsets.items()
+        }
+
+    decode_batch = session.decode_batch
+
+    def decode(polled: Any, decoder: Any, settings: DecodeSettings, now_ms: int) -> Any:
+        decoded = decode_batch(polled, decoder, replace(settings, verdicts={}), now_ms)
+        if isinstance(decoded, WiderSchema):
+            return decoded
+        return replace(decoded, dead_letters=_uncovered(decoded, settings))
+
+    yield patch.object(MemoryVerdicts, "__call__", covered)
+    yield patch.object(session, "decode_batch", decode)
+
+
+def _uncovered(decoded: DecodedBatch, settings: DecodeSettings) -> Any:
+    origins = origins_of(decoded.dead_letters)
+    kept = [i for i, (tp, o) in enumerate(origins) if o not in settings.verdicts.get(tp, ())]
+    return decoded.dead_letters.take(pa.array(kept, pa.int64()))
+
+
+# Together.
+
+
+def _design() -> Iterable[Patch]:
+    """The first design: offsets fence, summaries and property as they come, no fence on start."""
+    yield from _no_owner()
+    yield from _unproven_property()
+    yield from _recovery_before_fence()
+    yield from _dead_letters_by_range()
+
+
+def _offsets_alone_no_deletes() -> Iterable[Patch]:
+    yield from _no_owner()
+    yield from _no_recovery()
+
+
+def _limits(**changes: Any) -> CommitLimits:
+    return replace(Surroundings().limits, **changes)
+
+
+ANY_AGE = Surroundings(limits=_limits(file_age_seconds_max=inf))
+REWOUND = Surroundings(rewind_weight=8, worker_count=2)
+PEACEFUL = Surroundings(bad_records=False, rollbacks=False)
+
+VARIANTS: Mapping[str, Variant] = {
+    "fixed": Variant(is_sound=True),
+    "often_rewound": Variant(surroundings=REWOUND, is_sound=True),
+    "design": Variant(_design, ANY_AGE, failing_seed=0),
+    "blind_retry": Variant(_blind_retry, PEACEFUL, failing_seed=2),
+    "property_first": Variant(_property_first, failing_seed=0),
+    "delete_on_unknown": Variant(_delete_on_unknown, failing_seed=0),
+    "head_marker_only": Variant(_head_marker_only, failing_seed=0),
+    "no_owner": Variant(_no_owner, failing_seed=0),
+    "recovery_before_fence": Variant(_recovery_before_fence, failing_seed=2),
+    "recovery_by_snapshot_id": Variant(_recovery_by_snapshot_id, failing_seed=9),
+    "recovery_of_siblings": Variant(_recovery_of_siblings, failing_seed=20),
+    "recovery_by_main_owner": Variant(_recovery_by_main_owner, REWOUND, failing_seed=254),
+    "crossed_take_over": Variant(_crossed_take_over, failing_seed=18),
+    "recovery_lists_logs_late": Variant(_recovery_lists_logs_late, failing_seed=191),
+    "unproven_property": Variant(_unproven_property, failing_seed=53),
+    "dead_letters_by_range": Variant(_dead_letters_by_range, failing_seed=0),
+    "dead_letters_offset_fence": Variant(_dead_letters_offset_fence, failing_seed=0),
+    "stale_verdicts": Variant(_stale_verdicts, failing_seed=2380),
+    "no_file_age_limit": Variant(surroundings=ANY_AGE, failing_seed=105),
+    "v1_table": Variant(surroundings=Surroundings(sequence_guard=False)),
+    "offsets_alone_no_deletes": Variant(_offsets_alone_no_deletes, PEACEFUL, is_sound=True),
+    "recovery_from_stale_metadata": Variant(_recovery_from_stale_metadata, is_sound=True),
+    "landed_by_presence": Variant(_landed_by_presence, is_sound=True),
+}

@@ -1,0 +1,332 @@
+"""A small world around the real protocol code: a topic, a target, dead letters, many faults.
+
+The protocol under test is the real code; the world is Kafka, catalog, store, logs and clock in
+memory, and the faults between them: stale loads, lost replies, replayed conflicts, requests that
+land late or never, kills at any pause, zombies, several workers on the same share, hosts that do
+not see each other's logs, foreign writers, expirations and rollbacks, an operator, maintenance.
+
+Ghost state (`true_next`) is what an all-knowing observer would store beside each snapshot; the
+protocol never reads it. Invariants are checked after every landing and every deletion.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+from k2i_core.crash_points import CrashPoint
+from k2i_core.errors import ConflictError
+from k2i_core.iceberg.commit import CommitLimits
+from k2i_core.iceberg.gateway import SnapshotView
+from k2i_core.ledger import (
+    CHECKPOINT_KEY,
+    OPERATION_KEY,
+    RANGES_KEY,
+    Entry,
+    Epoch,
+    Identity,
+    Owner,
+    Share,
+    decode_ranges,
+    encode_entry,
+)
+from k2i_core.offsets import Checkpoint, TopicPartition
+from tests.fakes.faults import Reply
+from tests.fakes.judging_decoder import BAD, FLAKY, GOOD
+from tests.fakes.memory_files import MemoryFiles
+from tests.fakes.memory_source import MemoryBroker
+from tests.fakes.memory_table import MemoryTable, Request, Version
+from tests.fakes.memory_transaction_log import LogDirectory
+from tests.fakes.time_and_ids import EPOCH_MS, CountingIds
+from tests.invariants import i1_broken, i2_broken, i7_broken
+from tests.simulation.memoized import decode_entry
+from tests.simulation.scheduler import Scheduler
+
+TOPIC = "events"
+PARTITIONS = tuple(TopicPartition(TOPIC, n) for n in range(3))
+RECORD_COUNT = 9
+ORPHAN_AGE_SECONDS = 60.0
+
+EARLIER_LIFE_RATE = 0.2
+"""How many worlds start with a dead-letter table older than the target."""
+
+PIPELINE = "pipeline"
+TARGET = "sales.events"
+DEAD_LETTERS = "sales.dead_letters"
+
+NEXT_NONE: Mapping[TopicPartition, int] = {}
+
+
+LIMITS = CommitLimits(
+    attempt_count_max=5, seconds_max=200.0, file_age_seconds_max=ORPHAN_AGE_SECONDS / 2
+)
+
+
+class Violation(BaseException):
+    """An invariant does not hold; no code under test may catch it."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the world does, as opposed to what the protocol does.
+
+    Attributes:
+        bad_records: Whether some records are dead letters, and some only for one code version.
+        rollbacks: Whether somebody rolls the table back.
+        rewind_weight: How often an operator rewinds, beside compactions at 4.
+        worker_count: How many workers share the topic at first.
+        sequence_guard: Whether the catalog refuses a used sequence number, as version 2 does.
+        limits: Of every commit.
+    """
+
+    bad_records: bool = True
+    rollbacks: bool = True
+    rewind_weight: int = 1
+    worker_count: int = 1
+    sequence_guard: bool = True
+    limits: CommitLimits = LIMITS
+
+
+class World:
+    """Everything that survives a kill, and the observer's knowledge of it."""
+
+    def __init__(self, seed: int, surroundings: Surroundings, *, is_traced: bool = False) -> None:
+        """Make an empty table and a topic whose records are chosen by the seed."""
+        self.rng = Random(seed)
+        self.surroundings = surroundings
+        self.scheduler = Scheduler(self.rng)
+        self.trace: list[str] | None = [] if is_traced else None
+        self.is_calm = False
+        self.operator_needed = False
+        self.worker_count = surroundings.worker_count
+        self.ids = CountingIds()
+        self.clock = _WorldClock(self.scheduler)
+        self.files = MemoryFiles(deleted=self._deleted)
+        guard = surroundings.sequence_guard
+        self.target = MemoryTable(TARGET, sequence_guard=guard)
+        self.dead_letters = MemoryTable(DEAD_LETTERS, sequence_guard=guard)
+        self.target.landed = self._target_landed
+        self.dead_letters.landed = self._dead_letters_landed
+        self.hosts = (LogDirectory(), LogDirectory())
+        self.in_flight: list[tuple[MemoryTable, Request]] = []
+        self.true_next: dict[int | None, Mapping[TopicPartition, int]] = {None: NEXT_NONE}
+        self.counts: Counter[str] = Counter()
+        if self.rng.random() < EARLIER_LIFE_RATE:
+            self._give_dead_letters_an_earlier_life()
+        kinds = [GOOD] * 6 + [None]
+        kinds += [BAD, FLAKY, FLAKY] if surroundings.bad_records else []
+        self.broker = MemoryBroker(
+            topic_ids={TOPIC: "topic-id"},
+            values={tp: self.rng.choices(kinds, k=RECORD_COUNT) for tp in PARTITIONS},
+            high=dict.fromkeys(PARTITIONS, 2),
+        )
+
+    def _give_dead_letters_an_earlier_life(self) -> None:
+        """Start with dead letters that outlived their target: its epochs were higher than ours."""
+        snapshot_id = self.ids.snapshot_id()
+        identity = Identity(PIPELINE, "cluster", {})
+        owner = Owner(Epoch(500), Share(0, 1))
+        text = encode_entry(Entry(identity, Checkpoint(), (owner,), snapshot_id=snapshot_id))
+        version = self.dead_letters.current
+        snapshot = SnapshotView(snapshot_id, None, 1, EPOCH_MS, {CHECKPOINT_KEY: text})
+        self.dead_letters.apply(Request(version, snapshot, properties={CHECKPOINT_KEY: text}))
+
+    @cached_property
+    def _without_row(self) -> Mapping[TopicPartition, set[int]]:
+        return {
+            tp: {o for o, value in enumerate(values) if value is None}
+            for tp, values in self.broker.values.items()
+        }
+
+    def log(self, text: str) -> None:
+        if self.trace is not None:
+            process = self.scheduler.current()
+            name = process.kind if process else "world"
+            self.trace.append(f"{self.scheduler.time:5.0f} {name:16} {text}")
+
+    def announce(self, point: CrashPoint) -> None:
+        """Let the world go on between two steps of the code under test."""
+        if self.trace is not None:
+            self.log(f"  {point}")
+        self.scheduler.pause()
+
+    # Faults, decided where they strike.
+
+    def choose_reply(self, request: Request) -> Reply:
+        x = self.rng.random()
+        if self.is_calm or x < 0.62:
+            return Reply.TRUE
+        reply = (
+            Reply.LOST
+            if x < 0.72
+            else Reply.REPLAYED_CONFLICT
+            if x < 0.80
+            else Reply.LATE
+            if x < 0.93
+            else Reply.DROPPED
+        )
+        self.log(f"reply {reply.name}: {request}")
+        return reply
+
+    def versions_behind(self) -> int:
+        if self.is_calm or self.rng.random() >= 0.08:
+            return 0
+        return self.rng.randrange(3)
+
+    def is_down(self, _: str) -> bool:
+        return not self.is_calm and self.rng.random() < 0.01
+
+    def stay_in_flight(self, table: MemoryTable, request: Request) -> None:
+        self.in_flight.append((table, request))
+
+    def land_late(self, table: MemoryTable, request: Request) -> None:
+        self.log(f"late request arrives: {request}")
+        try:
+            table.apply(request)
+        except ConflictError as error:
+            self.log(f"  {error}")
+
+    # What a worker meets.
+
+    def is_next_session_inline(self) -> bool:
+        """Tell whether the next session runs its stages in one fiber or in lanes."""
+        return self.rng.random() < 0.5
+
+    def take(self, behind: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Choose how many of the records that are there a poll returns."""
+        if self.is_calm:
+            return behind
+        count = 2 if self.rng.random() < 0.2 else 1
+        chosen = self.rng.sample(sorted(behind), k=min(count, len(behind)))
+        return {tp: self.rng.randint(1, min(2, behind[tp])) for tp in chosen}
+
+    # What the observer sees.
+
+    def _target_landed(self, request: Request, before: Version, _after: Version) -> None:
+        self.log(f"landed in target: {request} {sorted(request.added)}")
+        if request.snapshot is not None:
+            self._observe_snapshot(request, before)
+        self.check()
+
+    def _observe_snapshot(self, request: Request, before: Version) -> None:
+        snapshot = request.snapshot
+        assert snapshot is not None
+        operation = snapshot.summary.get(OPERATION_KEY, "foreign")
+        self.counts[operation] += 1
+        stop_at_first(i7_broken(TARGET, request.added, self.files.files))
+        parent_next = self.true_next[request.parent]
+        true_next = dict(self.true_next.get(snapshot.snapshot_id, parent_next))
+        if operation == "append":
+            for added in decode_ranges(snapshot.summary[RANGES_KEY]):
+                true_next[added.offsets.topic_partition] = added.offsets.next_offset
+        self.true_next[snapshot.snapshot_id] = true_next
+        if operation not in ("rewind", "rebuild"):
+            stop_at_first(i2_broken(self.true_next[before.head], true_next))
+        if CHECKPOINT_KEY in snapshot.summary:
+            stored = decode_entry(snapshot.summary[CHECKPOINT_KEY]).checkpoint.next_offsets
+            wrong = [tp for tp in PARTITIONS if stored.get(tp, 0) != true_next.get(tp, 0)]
+            if wrong:
+                message = f"I2 {operation} stores {_text(stored)}, true is {_text(true_next)}"
+                raise Violation(message)
+        if operation == "replace":
+            rows = [
+                Counter(o for path in paths for o in self.files.files[path].origins)
+                for paths in (request.added, request.removed)
+            ]
+            if rows[0] != rows[1]:
+                message = f"I5 {request} changed the rows"
+                raise Violation(message)
+
+    def _dead_letters_landed(self, request: Request, before: Version, after: Version) -> None:
+        self.log(f"landed in dead letters: {request} {sorted(request.added)}")
+        if request.snapshot is not None:
+            self.counts["in dead letters"] += 1
+            stop_at_first(i7_broken(DEAD_LETTERS, request.added, self.files.files))
+            checkpoints = [
+                decode_entry(version.snapshots[version.head].summary[CHECKPOINT_KEY]).checkpoint
+                for version in (before, after)
+                if version.head is not None
+            ]
+            stop_at_first(i2_broken(checkpoints[0].next_offsets, checkpoints[-1].next_offsets))
+        self.check()
+
+    def _deleted(self, path: str) -> None:
+        self.log(f"deleted {path}")
+        self.counts["deleted files"] += 1
+        for table in (self.target, self.dead_letters):
+            if path in table.current.reachable:
+                stop_at_first(i7_broken(table.identifier, [path], self.files.files))
+
+    def check(self) -> None:
+        """Raise the first violation there is."""
+        for table in (self.target, self.dead_letters):
+            if not table.current.reachable <= self.files.files.keys():
+                stop_at_first(
+                    i7_broken(table.identifier, table.current.reachable, self.files.files)
+                )
+        if self.target.current.head is not None:
+            stop_at_first(
+                i1_broken(
+                    self.true_next[self.target.current.head],
+                    self.rows(self.target),
+                    self.rows(self.dead_letters),
+                    without_row=self._without_row,
+                )
+            )
+
+    def check_caught_up(self) -> None:
+        """Raise unless every record is accounted for, by rows and by the ledger's own counts."""
+        self.check()
+        head = self.target.current.head
+        true_next = self.true_next[head]
+        if head is None or any(true_next.get(tp, 0) != n for tp, n in self.broker.high.items()):
+            message = f"I1 not caught up: {_text(true_next)} of {_text(self.broker.high)}"
+            raise Violation(message)
+        self._check_totals(head)
+
+    def _check_totals(self, head: int) -> None:
+        entry = decode_entry(self.target.current.snapshots[head].summary[CHECKPOINT_KEY])
+        rows, dead = self.rows(self.target), self.rows(self.dead_letters)
+        for tp in PARTITIONS:
+            totals = entry.totals[tp]
+            counted = (totals.row_count, totals.dead_letter_count, totals.tombstone_count)
+            excused = sum(1 for o in self._without_row[tp] if o < self.broker.high[tp])
+            real = (sum(rows[tp].values()), sum(dead[tp].values()), excused)
+            if counted != real:
+                message = f"I1 {tp}: the ledger counts {counted}, there are {real}"
+                raise Violation(message)
+
+    def rows(self, table: MemoryTable) -> Mapping[TopicPartition, Counter[int]]:
+        """Return how often each offset is in the table."""
+        found: dict[TopicPartition, Counter[int]] = defaultdict(Counter)
+        for path in table.current.live:
+            for topic_partition, offset in self.files.files[path].origins:
+                found[topic_partition][offset] += 1
+        return found
+
+
+class _WorldClock:
+    """The scheduler's time; sleeping lets others run."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(self._scheduler.time * 1000)
+
+    def boot_seconds(self) -> float:
+        return self._scheduler.time
+
+    def sleep(self, seconds: float) -> None:
+        self._scheduler.sleep(seconds)
+
+
+def stop_at_first(wrong: list[str]) -> None:
+    """Raise the first of these sentences as a violation."""
+    if wrong:
+        raise Violation(wrong[0])
+
+
+def _text(next_offsets: Mapping[TopicPartition, int]) -> str:
+    return str([next_offsets.get(tp, 0) for tp in PARTITIONS])
