@@ -77,7 +77,7 @@ def open_catalog(name: str, properties: Mapping[str, object]) -> Catalog:
     if kind in _WITHOUT_COMMITS:
         message = f"catalog type={kind.value!r} cannot commit; use rest, sql, glue or hive"
         raise ConfigError(message)
-    settings = {**S3_TIMEOUTS, **_local_settings(properties)}
+    settings = {**S3_TIMEOUTS, **_local_settings(kind, properties)}
     with translated(f"open catalog {name!r}"):
         if kind is CatalogType.REST:
             # Safe because PyIceberg itself takes nested properties (`auth`, `ssl`) as they are.
@@ -116,7 +116,9 @@ def _kind(name: str, properties: Mapping[str, object]) -> CatalogType | None:
     return kind
 
 
-def _local_settings(properties: Mapping[str, object]) -> dict[str, object]:
+def _local_settings(
+    kind: CatalogType | None, properties: Mapping[str, object]
+) -> dict[str, object]:
     """Make a local warehouse absolute, because its path goes into every file of the table."""
     settings = dict(properties)
     warehouse = settings.get("warehouse")
@@ -125,7 +127,7 @@ def _local_settings(properties: Mapping[str, object]) -> dict[str, object]:
     scheme, separator, path = warehouse.partition("://")
     if separator and scheme != "file":
         return settings
-    if not separator and ("type", "rest") in settings.items():
+    if not separator and kind is CatalogType.REST:
         return settings  # a REST catalog's warehouse may be a name
     folder = Path(path if separator else warehouse).expanduser().absolute()
     with translated(f"make the warehouse {folder}"):

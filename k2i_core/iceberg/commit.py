@@ -34,6 +34,7 @@ from k2i_core.iceberg.decisions import (
     decide_take_over,
 )
 from k2i_core.iceberg.gateway import SnapshotChange, TableGateway, TableView
+from k2i_core.iceberg.retention import RetentionLimits, removable
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     COMMIT_ID_KEY,
@@ -70,12 +71,14 @@ class CommitLimits:
     Attributes:
         attempt_count_max: Requests sent.
         seconds_max: Time spent, waiting for a catalog that does not answer included.
+        retention: Old snapshots that appends give up; None gives up none.
         file_age_seconds_max: Older files are never committed: orphan removal may have judged them.
     """
 
     attempt_count_max: int
     seconds_max: float
     file_age_seconds_max: float
+    retention: RetentionLimits | None = None
 
 
 class TableCommitter:
@@ -312,7 +315,13 @@ class TableCommitter:
             summary=summary,
             properties={CHECKPOINT_KEY: property_text(entry)},
             rewind_to_snapshot_id=decision.rewind_to_snapshot_id,
+            removed_snapshot_ids=self._removable(view, decision, now_ms),
         )
+
+    def _removable(self, view: TableView, decision: Decision, now_ms: int) -> tuple[int, ...]:
+        if self._limits.retention is None or decision.rewind_to_snapshot_id is not None:
+            return ()
+        return removable(view, self._limits.retention, now_ms)
 
     def _load(
         self,

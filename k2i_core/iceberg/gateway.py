@@ -30,6 +30,7 @@ class TableView:
     Attributes:
         head_snapshot_id: What branch `main` points at; None for a table without snapshots.
         field_ids: Schema id → ids of all its fields, nested ones included.
+        named_snapshot_ids: What branches other than `main` and tags point at.
         checkpoint_property: Text of the table property `k2i.checkpoint`, if it is set.
         handle: The gateway's own loaded table; only the gateway looks inside.
     """
@@ -46,6 +47,7 @@ class TableView:
     metadata_location: str
     field_ids: Mapping[int, frozenset[int]]
     handle: object = field(repr=False, compare=False)
+    named_snapshot_ids: frozenset[int] = frozenset()
 
     def ancestors(self) -> Iterator[SnapshotView]:
         """Yield the head, its parent, and so on, as far as snapshots are retained."""
@@ -74,6 +76,8 @@ class SnapshotChange:
         properties: Table properties set in the same request.
         rewind_to_snapshot_id: Set `main` to this retained snapshot first and append on it; None
             appends on the head.
+        removed_snapshot_ids: Oldest ancestors of the head to give up in the same request; their
+            metadata files are deleted once the catalog said yes.
     """
 
     snapshot_id: int
@@ -82,6 +86,7 @@ class SnapshotChange:
     summary: Mapping[str, str]
     properties: Mapping[str, str]
     rewind_to_snapshot_id: int | None = None
+    removed_snapshot_ids: tuple[int, ...] = ()
 
 
 class TableGateway(Protocol):

@@ -28,6 +28,7 @@ from pyiceberg.table.update import (
     AssertDefaultSpecId,
     AssertRefSnapshotId,
     AssertTableUUID,
+    RemoveSnapshotsUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
@@ -62,6 +63,7 @@ class Request:
     table: Table = field(repr=False)
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
+    removed_snapshot_ids: tuple[int, ...] = ()
 
 
 class PyIcebergGateway:
@@ -117,6 +119,9 @@ class PyIcebergGateway:
             spec_id=metadata.default_spec_id,
             metadata_location=table.metadata_location,
             field_ids={i: self._ids_of(uuid, table, i) for i in schema_ids},
+            named_snapshot_ids=frozenset(
+                ref.snapshot_id for name, ref in metadata.refs.items() if name != MAIN_BRANCH
+            ),
             handle=table,
         )
 
@@ -152,7 +157,10 @@ class PyIcebergGateway:
         ]
         if change.properties:
             updates.insert(0, SetPropertiesUpdate(updates=dict(change.properties)))
-        return Request(table, tuple(updates), _requirements(view))
+        if change.removed_snapshot_ids:
+            removed = list(change.removed_snapshot_ids)
+            updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": removed}))
+        return Request(table, tuple(updates), _requirements(view), change.removed_snapshot_ids)
 
     def send(self, request: object) -> None:
         """Ask the catalog once."""
@@ -168,6 +176,8 @@ class PyIcebergGateway:
             )
             raise CommitStateUnknownError(message) from error
         _delete_forgotten_metadata(request.table, response.metadata)
+        if request.removed_snapshot_ids:
+            _delete_removed_lists(request.table, response.metadata, request.removed_snapshot_ids)
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
         """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
@@ -366,3 +376,37 @@ def _delete_forgotten_metadata(before: Table, after: TableMetadata) -> None:
         if entry.metadata_file not in named:
             with suppress(*foreign_exceptions()):
                 before.io.delete(entry.metadata_file)
+
+
+def _delete_removed_lists(
+    before: Table, after: TableMetadata, removed_snapshot_ids: Sequence[int]
+) -> None:
+    """Delete manifest lists of removed snapshots, and manifests that only those had.
+
+    A manifest once merged away never comes back, so in one unbroken history the oldest snapshot
+    that is left tells which manifests are still needed. With side histories (tags, branches,
+    rewinds) only the lists go, which belong to one snapshot each; the scheduled expiration looks
+    at everything. Safe because the table no longer names the snapshots; what cannot be deleted is
+    garbage, no fault.
+    """
+    left = {snapshot.snapshot_id: snapshot for snapshot in after.snapshots}
+    if any(snapshot_id in left for snapshot_id in removed_snapshot_ids):
+        return
+    history: list[Snapshot] = []
+    main = after.refs.get(MAIN_BRANCH)
+    snapshot_id = main.snapshot_id if main else None
+    while snapshot_id is not None and snapshot_id in left:
+        history.append(left[snapshot_id])
+        snapshot_id = left[snapshot_id].parent_snapshot_id
+    with suppress(*foreign_exceptions()):
+        doomed: set[str] = set()
+        for removed_id in removed_snapshot_ids:
+            removed = before.metadata.snapshot_by_id(removed_id)
+            assert removed is not None
+            if history and len(history) == len(left):
+                doomed |= {m.manifest_path for m in removed.manifests(before.io)}
+            doomed.add(removed.manifest_list)
+        if history and len(history) == len(left):
+            doomed -= {m.manifest_path for m in history[-1].manifests(before.io)}
+        for path in doomed:
+            before.io.delete(path)

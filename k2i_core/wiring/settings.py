@@ -8,6 +8,7 @@ from pyiceberg.catalog import Catalog
 from k2i_core.config import Pipeline, StartEarliest, StartLatest, StartOffsets, StartTimestamp
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.commit import CommitLimits
+from k2i_core.iceberg.retention import RetentionLimits
 from k2i_core.iceberg.tables import SortedBy, TableSettings, Transformed
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.kafka.settings import KafkaSettings, OffsetsStart, StartPolicy, TimestampStart
@@ -83,11 +84,17 @@ def flush_limits(pipeline: Pipeline) -> FlushLimits:
 
 def commit_limits(pipeline: Pipeline) -> CommitLimits:
     """Return the bounds of one commit."""
+    expiration = pipeline.maintenance.expiration
     return CommitLimits(
         attempt_count_max=COMMIT_ATTEMPTS_MAX,
         seconds_max=COMMIT_SECONDS_MAX,
         # Half, because orphan removal judges by age and must never see a file that may still land.
         file_age_seconds_max=pipeline.maintenance.orphans.older_than / 2,
+        retention=RetentionLimits(
+            age_seconds_max=expiration.older_than,
+            count_min=expiration.retain_last,
+            count_max=expiration.max_snapshots,
+        ),
     )
 
 

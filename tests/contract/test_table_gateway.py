@@ -235,6 +235,39 @@ def test_a_rewind_takes_rows_and_checkpoint_back_together(
     assert backend.row_count() == 2
 
 
+def test_an_append_can_give_up_the_oldest_snapshots(
+    backend: Backend, gateway: TableGateway
+) -> None:
+    oldest = commit(gateway, backend.write_file(2))
+    older = commit(gateway, backend.write_file(3))
+    kept = commit(gateway, backend.write_file(1))
+    view = gateway.load()
+    change = replace(change_on(view, backend.write_file(4)), removed_snapshot_ids=(oldest, older))
+
+    gateway.send(gateway.prepare(view, change))
+
+    after = gateway.load()
+    assert [s.snapshot_id for s in after.ancestors()] == [change.snapshot_id, kept]
+    assert set(after.snapshots) == {change.snapshot_id, kept}
+    assert gateway.has_live_entry(after, oldest)
+    assert backend.row_count() == 10
+
+
+def test_a_refused_append_gives_up_nothing(backend: Backend) -> None:
+    winner, loser = backend.connect(), backend.connect()
+    oldest = commit(winner, backend.write_file(2))
+    commit(winner, backend.write_file(3))
+    view = loser.load()
+    request = loser.prepare(view, replace(change_on(view), removed_snapshot_ids=(oldest,)))
+    commit(winner, backend.write_file(1))
+
+    with pytest.raises(ConflictError):
+        loser.send(request)
+
+    assert oldest in winner.load().snapshots
+    assert backend.row_count() == 6
+
+
 def test_a_rewind_on_a_stale_head_is_refused(backend: Backend, gateway: TableGateway) -> None:
     kept = commit(gateway, backend.write_file(2))
     commit(gateway, backend.write_file(3))

@@ -45,7 +45,14 @@ class MemoryGateway:
             dict(change.summary),
         )
         paths = tuple(file.path for file in change.files)
-        return Request(base, snapshot, parent, paths, properties=dict(change.properties))
+        return Request(
+            base,
+            snapshot,
+            parent,
+            paths,
+            properties=dict(change.properties),
+            expired=frozenset(change.removed_snapshot_ids),
+        )
 
     def send(self, request: object) -> None:
         self._pause("send")

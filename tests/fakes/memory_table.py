@@ -55,6 +55,7 @@ class Version:
             spec_id=self.spec_id,
             metadata_location=f"metadata/{self.number:05}.json",
             field_ids=self.field_ids,
+            named_snapshot_ids=frozenset(),
             handle=self,
         )
 
