@@ -119,6 +119,8 @@ _RULES: tuple[tuple[type[BaseException], type[K2iError], ErrorKind], ...] = (
     (sql.SQLAlchemyError, UnavailableError, ErrorKind.SERVICE_UNAVAILABLE),
     # The store.
     (PermissionError, ConfigError, ErrorKind.CONFIG_INVALID),
+    (NotADirectoryError, ConfigError, ErrorKind.CONFIG_INVALID),
+    (FileExistsError, ConfigError, ErrorKind.CONFIG_INVALID),  # a file where a folder must be
     (OSError, UnavailableError, ErrorKind.STORAGE_UNAVAILABLE),
     (pa.ArrowNotImplementedError, ConfigError, ErrorKind.CONFIG_INVALID),
     (pa.ArrowException, CorruptionError, ErrorKind.METADATA_UNREADABLE),

@@ -15,7 +15,7 @@ import math
 import re
 import struct
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 from uuid import UUID
@@ -184,7 +184,7 @@ def in_years(moment: datetime, shift: timedelta, *, utc: bool) -> datetime:
         shifted = moment + shift
     except OverflowError as error:
         raise BadRecordError from error
-    return shifted.replace(tzinfo=timezone.utc) if utc else shifted
+    return shifted.replace(tzinfo=UTC) if utc else shifted
 
 
 def stamp(text: str, *, utc: bool) -> datetime:

@@ -49,7 +49,7 @@ class Environment:
             "foreign expirer": (1, self.expire_foreign),
         }
         if self._world.surroundings.rollbacks:
-            jobs["foreign rollback"] = (1, self.roll_back)
+            jobs["foreign rollback"] = (self._world.surroundings.rollback_weight, self.roll_back)
             jobs["rewind"] = (self._world.surroundings.rewind_weight, self.rewind)
         return jobs
 

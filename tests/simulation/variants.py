@@ -21,6 +21,7 @@ from k2i_core.iceberg import commit, decisions
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.iceberg.decisions import Decision
 from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.retention import RetentionLimits
 from k2i_core.ingest import recovery, session
 from k2i_core.ingest import take_over as take_over_module
 from k2i_core.ingest.decoding import DecodeSettings, WiderSchema
@@ -402,12 +403,21 @@ def _limits(**changes: Any) -> CommitLimits:
 
 
 ANY_AGE = Surroundings(limits=_limits(file_age_seconds_max=inf))
+RETAINING = Surroundings(
+    limits=_limits(
+        retention=RetentionLimits(age_seconds_max=40.0, count_min=2, count_max=5, grace_seconds=5.0)
+    )
+)
 REWOUND = Surroundings(rewind_weight=8, worker_count=2)
+ROLLED_BACK = Surroundings(rollback_weight=6)
+UNGUARDED = replace(ROLLED_BACK, sequence_guard=False)
 PEACEFUL = Surroundings(bad_records=False, rollbacks=False)
 
 VARIANTS: Mapping[str, Variant] = {
     "fixed": Variant(is_sound=True),
+    "with_retention": Variant(surroundings=RETAINING, is_sound=True),
     "often_rewound": Variant(surroundings=REWOUND, is_sound=True),
+    "often_rolled_back": Variant(surroundings=ROLLED_BACK, is_sound=True),
     "design": Variant(_design, ANY_AGE, failing_seed=0),
     "blind_retry": Variant(_blind_retry, PEACEFUL, failing_seed=2),
     "property_first": Variant(_property_first, failing_seed=0),
@@ -425,7 +435,7 @@ VARIANTS: Mapping[str, Variant] = {
     "dead_letters_offset_fence": Variant(_dead_letters_offset_fence, failing_seed=0),
     "stale_verdicts": Variant(_stale_verdicts, failing_seed=2380),
     "no_file_age_limit": Variant(surroundings=ANY_AGE, failing_seed=105),
-    "v1_table": Variant(surroundings=Surroundings(sequence_guard=False)),
+    "v1_table": Variant(surroundings=UNGUARDED, failing_seed=54),
     "offsets_alone_no_deletes": Variant(_offsets_alone_no_deletes, PEACEFUL, is_sound=True),
     "recovery_from_stale_metadata": Variant(_recovery_from_stale_metadata, is_sound=True),
     "landed_by_presence": Variant(_landed_by_presence, is_sound=True),

@@ -74,7 +74,8 @@ class Surroundings:
     Attributes:
         bad_records: Whether some records are dead letters, and some only for one code version.
         rollbacks: Whether somebody rolls the table back.
-        rewind_weight: How often an operator rewinds, beside compactions at 4.
+        rollback_weight: How often a stranger rolls back, beside compactions at 4.
+        rewind_weight: How often an operator rewinds.
         worker_count: How many workers share the topic at first.
         sequence_guard: Whether the catalog refuses a used sequence number, as version 2 does.
         limits: Of every commit.
@@ -82,6 +83,7 @@ class Surroundings:
 
     bad_records: bool = True
     rollbacks: bool = True
+    rollback_weight: int = 1
     rewind_weight: int = 1
     worker_count: int = 1
     sequence_guard: bool = True

@@ -7,7 +7,15 @@ Method: small cases by hand; random ones against Python sets are in tests/proper
 import pyarrow as pa
 from pyroaring import BitMap64
 
-from k2i_core.audit.offset_set import SeenOffsets, interval_bitmap, offsets_bitmap, ranges_of
+from k2i_core.audit.offset_set import (
+    SeenOffsets,
+    absent_from,
+    merged_ranges,
+    offsets_bitmap,
+    outside,
+    ranges_of,
+    within,
+)
 from k2i_core.offsets import OffsetRange, TopicPartition
 
 P0 = TopicPartition("orders", 0)
@@ -35,12 +43,27 @@ def test_an_offset_seen_twice_is_doubled_across_and_within_batches():
 
 
 def test_a_very_long_run_is_one_range_found_without_walking_it():
-    offsets = interval_bitmap(7, 10**12) | BitMap64([5])
+    offsets = absent_from(BitMap64(), 7, 10**9) | BitMap64([5])
 
     ranges, unlisted_count = ranges_of(P0, offsets, 10)
 
-    assert ranges == (OffsetRange(P0, 5, 6), OffsetRange(P0, 7, 10**12))
+    assert ranges == (OffsetRange(P0, 5, 6), OffsetRange(P0, 7, 10**9))
     assert unlisted_count == 0
+
+
+def test_cutting_at_an_interval_is_exact_and_does_not_walk_it():
+    offsets = BitMap64([3, 2**40, 2**50])
+
+    assert list(within(offsets, 4, 2**50)) == [2**40]
+    assert list(outside(offsets, 4, 2**50)) == [3, 2**50]
+    assert list(within(offsets, 9, 9)) == []
+    assert list(outside(offsets, 9, 9)) == list(offsets)
+
+
+def test_ranges_that_touch_are_listed_as_one():
+    ranges = [OffsetRange(P0, 20, 30), OffsetRange(P0, 0, 10), OffsetRange(P0, 10, 15)]
+
+    assert merged_ranges(ranges) == [OffsetRange(P0, 0, 15), OffsetRange(P0, 20, 30)]
 
 
 def test_ranges_beyond_the_limit_are_counted():

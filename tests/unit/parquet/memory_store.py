@@ -32,6 +32,7 @@ class MemoryFile(io.RawIOBase):
         return True
 
     def write(self, content: Any, /) -> int:
+        self._checkClosed()
         self._store.raise_if(len(self.content) >= self._store.fail_write_after_bytes)
         self.content += content
         return len(content)
