@@ -89,6 +89,16 @@ class Totals:
     tombstone_count: int = 0
     lost_count: int = 0
 
+    def minus(self, other: "Totals") -> "Totals":
+        """Return the differences."""
+        return Totals(
+            self.row_count - other.row_count,
+            self.dead_letter_count - other.dead_letter_count,
+            self.filtered_count - other.filtered_count,
+            self.tombstone_count - other.tombstone_count,
+            self.lost_count - other.lost_count,
+        )
+
     def plus(self, other: "Totals") -> "Totals":
         """Return the sums."""
         return Totals(
@@ -297,6 +307,21 @@ def decode_entry(text: str) -> Entry:
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         message = f"{CHECKPOINT_KEY} cannot be read: {type(error).__name__}"
         raise CorruptionError(message, kind=ErrorKind.LEDGER_UNREADABLE) from error
+
+
+def ranges_between(before: Entry, after: Entry) -> tuple[LedgerRange, ...]:
+    """Return what was added between two entries of one history, one range a Kafka partition."""
+    ranges: list[LedgerRange] = []
+    for topic_partition, next_offset in sorted(after.checkpoint.next_offsets.items()):
+        start_offset = before.checkpoint.next_offsets.get(topic_partition, next_offset)
+        if start_offset < next_offset:
+            added = after.totals.get(topic_partition, Totals()).minus(
+                before.totals.get(topic_partition, Totals())
+            )
+            ranges.append(
+                LedgerRange(OffsetRange(topic_partition, start_offset, next_offset), added)
+            )
+    return tuple(ranges)
 
 
 def encode_ranges(ranges: Iterable[LedgerRange]) -> str:

@@ -8,6 +8,7 @@ Pure values; no I/O.
 """
 
 import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -35,12 +36,31 @@ def offsets_bitmap(offsets: pa.Int64Array) -> BitMap64:
     return BitMap64(array.array("Q", window.tobytes()))
 
 
-def interval_bitmap(start_offset: int, next_offset: int) -> BitMap64:
-    """Return every offset of `[start_offset, next_offset)`; empty when there is none."""
-    bitmap = BitMap64()
+def outside(bitmap: BitMap64, start_offset: int, next_offset: int) -> BitMap64:
+    """Return the offsets that are not in `[start_offset, next_offset)`.
+
+    Costs what the bitmap holds, not what the interval spans: offsets may be far above zero.
+    """
+    kept = bitmap.copy()
     if start_offset < next_offset:
-        bitmap.add_range(start_offset, next_offset)
-    return bitmap
+        kept.remove_range(start_offset, next_offset)
+    return kept
+
+
+def within(bitmap: BitMap64, start_offset: int, next_offset: int) -> BitMap64:
+    """Return the offsets that are in `[start_offset, next_offset)`."""
+    return bitmap - outside(bitmap, start_offset, next_offset)
+
+
+def absent_from(bitmap: BitMap64, start_offset: int, next_offset: int) -> BitMap64:
+    """Return the offsets of `[start_offset, next_offset)` that the bitmap does not hold.
+
+    Costs what the interval spans (1 s for 5 * 10**10 offsets): for intervals that should be full.
+    """
+    absent = BitMap64()
+    if start_offset < next_offset:
+        absent.add_range(start_offset, next_offset)
+    return absent - bitmap
 
 
 @dataclass(slots=True)
@@ -83,6 +103,19 @@ def count_between(bitmap: BitMap64, start_offset: int, next_offset: int) -> int:
     if start_offset >= next_offset:
         return 0
     return bitmap.range_cardinality(start_offset, next_offset)
+
+
+def merged_ranges(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
+    """Join ranges of one Kafka partition where they touch or overlap; ascending."""
+    merged: list[OffsetRange] = []
+    for offsets in sorted(ranges):
+        if merged and offsets.start_offset <= merged[-1].next_offset:
+            last = merged.pop()
+            next_offset = max(last.next_offset, offsets.next_offset)
+            merged.append(OffsetRange(last.topic_partition, last.start_offset, next_offset))
+        else:
+            merged.append(offsets)
+    return merged
 
 
 def ranges_of(

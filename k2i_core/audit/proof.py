@@ -17,9 +17,12 @@ from pyroaring import BitMap64
 from k2i_core.audit.findings import Finding, FindingKind, PartitionProof, TopicComparison
 from k2i_core.audit.offset_set import (
     SeenOffsets,
+    absent_from,
     count_between,
-    interval_bitmap,
+    merged_ranges,
+    outside,
     ranges_of,
+    within,
 )
 from k2i_core.ledger import LedgerRange, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
@@ -88,6 +91,18 @@ class _Reporter:
             ranges, unlisted_count = ranges_of(self.topic_partition, offsets, self.range_count_max)
             yield Finding(kind, self.topic_partition, ranges, len(offsets), unlisted_count, detail)
 
+    def ranges(
+        self, kind: FindingKind, ranges: Iterable[OffsetRange], detail: str
+    ) -> Iterable[Finding]:
+        """Report ranges as a whole, unless there are none."""
+        merged = merged_ranges(ranges)
+        if merged:
+            listed = merged[: self.range_count_max]
+            count, listed_count = sum(map(len, merged)), sum(map(len, listed))
+            yield Finding(
+                kind, self.topic_partition, tuple(listed), count, count - listed_count, detail
+            )
+
     def about(self, kind: FindingKind, start: int, end: int, detail: str) -> Finding:
         """Report one fact about an interval, which may be empty."""
         ranges = (OffsetRange(self.topic_partition, start, end),) if start < end else ()
@@ -128,7 +143,7 @@ def prove_partition(
         FindingKind.MISSING, missing, "neither row nor dead letter, although read"
     )
     settled_count = dead_letters.count_between(claim.first_offset, claim.next_offset)
-    pending = dead_letters.distinct - interval_bitmap(0, claim.next_offset)
+    pending = outside(dead_letters.distinct, 0, claim.next_offset)
     totals = claim.totals
     proof = PartitionProof(
         topic_partition=claim.topic_partition,
@@ -238,7 +253,6 @@ def _check_placement(
     dead_letters: SeenOffsets,
     report: _Reporter,
 ) -> Iterable[Finding]:
-    inside = interval_bitmap(claim.first_offset, claim.next_offset)
     bounds = f"[{claim.first_offset},{claim.next_offset})"
     yield from report.offsets(FindingKind.DOUBLED, rows.doubled, "in the table more than once")
     yield from report.offsets(
@@ -250,10 +264,12 @@ def _check_placement(
         "both row and dead letter",
     )
     yield from report.offsets(
-        FindingKind.OUTSIDE_RANGE, rows.distinct - inside, f"rows outside {bounds}"
+        FindingKind.OUTSIDE_RANGE,
+        outside(rows.distinct, claim.first_offset, claim.next_offset),
+        f"rows outside {bounds}",
     )
     # Dead letters at or above the checkpoint are no fault: they are committed before their target.
-    below = dead_letters.distinct & interval_bitmap(0, claim.first_offset)
+    below = within(dead_letters.distinct, 0, claim.first_offset)
     yield from report.offsets(FindingKind.OUTSIDE_RANGE, below, f"dead letters outside {bounds}")
 
 
@@ -265,25 +281,25 @@ def _check_counts(
     report: _Reporter,
 ) -> Iterable[Finding]:
     """Compare claimed and found counts; add holes of ranges that must be full to `missing`."""
-    wrong = BitMap64()
+    wrong: list[OffsetRange] = []
     stored = rows.distinct | dead_letters.distinct
     claimed, found = Totals(), Totals()
     for segment in segments:
         bounds = (segment.start_offset, segment.next_offset)
         counts = Totals(rows.count_between(*bounds), dead_letters.count_between(*bounds))
         if segment.is_dense and count_between(stored, *bounds) < bounds[1] - bounds[0]:
-            missing |= interval_bitmap(*bounds) - stored
+            missing |= absent_from(stored, *bounds)
         if (counts.row_count, counts.dead_letter_count) != (
             segment.claimed.row_count,
             segment.claimed.dead_letter_count,
         ):
-            wrong |= interval_bitmap(*bounds)
+            wrong.append(OffsetRange(report.topic_partition, *bounds))
             claimed, found = claimed.plus(segment.claimed), found.plus(counts)
     detail = (
         f"the ledger claims rows={claimed.row_count} dead_letters={claimed.dead_letter_count}, "
         f"the tables hold rows={found.row_count} dead_letters={found.dead_letter_count}"
     )
-    yield from report.offsets(FindingKind.COUNT_MISMATCH, wrong, detail)
+    yield from report.ranges(FindingKind.COUNT_MISMATCH, wrong, detail)
 
 
 def _check_topic(
@@ -312,13 +328,13 @@ def _check_topic(
     for ledger_range in claim.retained:
         if ledger_range.lost:
             offsets = ledger_range.offsets
-            unexplained -= interval_bitmap(offsets.start_offset, offsets.next_offset)
+            unexplained.remove_range(offsets.start_offset, offsets.next_offset)
     for segment in segments:
         bounds = (segment.start_offset, segment.next_offset)
         unexplained_count = count_between(unexplained, *bounds)
         filtered_count = segment.claimed.filtered_count
         if unexplained_count > filtered_count:
-            candidates = unexplained & interval_bitmap(*bounds)
+            candidates = within(unexplained, *bounds)
             if filtered_count:
                 detail = (
                     f"missing={unexplained_count - filtered_count} of these offsets; the others "
@@ -341,7 +357,7 @@ def _compare(
     stored: BitMap64,
     topic: TopicContents,
 ) -> TopicComparison:
-    settled = stored & interval_bitmap(claim.first_offset, claim.next_offset)
+    settled = within(stored, claim.first_offset, claim.next_offset)
     return TopicComparison(
         log_start_offset=topic.log_start_offset,
         end_offset=topic.end_offset,

@@ -20,9 +20,8 @@ from k2i_core.audit.offset_set import SeenOffsets, offsets_bitmap, ranges_of
 from k2i_core.audit.offsets_read import FileOffsets, LiveFile, live_files, read_offsets
 from k2i_core.audit.proof import PartitionClaim, TopicContents, prove_partition
 from k2i_core.errors import ErrorKind, UnavailableError
-from k2i_core.ingest.ports import Watermarks
 from k2i_core.ledger import Entry, LedgerRange, Totals
-from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
 
 
 @dataclass(frozen=True, slots=True)

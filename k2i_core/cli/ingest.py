@@ -142,7 +142,11 @@ def run_worker(
 
 @contextmanager
 def stop_on_signals() -> Generator[threading.Event]:
-    """Set an event on SIGTERM and SIGINT; further signals change nothing, the flush goes on."""
+    """Set an event on SIGTERM and SIGINT; further signals change nothing, the flush goes on.
+
+    After a stop they stay ignored: one that comes while the process ends must not turn a clean
+    end into a death by signal.
+    """
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -158,4 +162,4 @@ def stop_on_signals() -> Generator[threading.Event]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -7,6 +7,7 @@ import structlog
 import typer
 
 from k2i_core.cli import dead_letters, table
+from k2i_core.cli.dev import dev
 from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.ingest import ingest
 from k2i_core.cli.options import LogFormat, LogLevel
@@ -52,6 +53,7 @@ app.command()(status)
 app.command()(query)
 app.command()(verify)
 app.command()(schema)
+app.command()(dev)
 app.add_typer(table.app, name="table")
 app.add_typer(dead_letters.app, name="dead-letters")
 

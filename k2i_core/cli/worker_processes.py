@@ -7,6 +7,7 @@ some of its Kafka partitions is worse than one that is down. Every worker flushe
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -39,7 +40,10 @@ def run_worker_processes(worker_count: int, arguments: Sequence[str]) -> None:
         for worker in range(worker_count)
     ]
 
+    stop = threading.Event()
+
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        stop.set()
         for process in processes:
             process.send_signal(number)
 
@@ -48,7 +52,8 @@ def run_worker_processes(worker_count: int, arguments: Sequence[str]) -> None:
         code = _watch(processes)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Ignored after a stop, as in a worker: a late Ctrl-C must not spoil a clean end.
+            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)
     if code:
         raise SystemExit(code)
 

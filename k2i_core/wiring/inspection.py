@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +16,18 @@ from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
 from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.kafka.source import KafkaSource
-from k2i_core.ledger import RANGES_KEY, Entry, decode_ranges
+from k2i_core.ledger import (
+    CHECKPOINT_KEY,
+    OPERATION_KEY,
+    RANGES_KEY,
+    Entry,
+    decode_entry,
+    decode_ranges,
+    ranges_between,
+)
 from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
 from k2i_core.records import PolledBatch
 from k2i_core.wiring.settings import catalog_opener, commit_limits, kafka_settings
@@ -43,12 +52,27 @@ class InspectedTable:
 
     @property
     def retained_ranges(self) -> tuple[RetainedRanges, ...]:
-        """The ranges of every retained ancestor of the head."""
-        return tuple(
-            RetainedRanges(s.sequence_number, decode_ranges(s.summary[RANGES_KEY]))
-            for s in self.view.ancestors()
-            if RANGES_KEY in s.summary
-        )
+        """The ranges of every retained ancestor of the head.
+
+        A commit that touched many Kafka partitions lists none: they are the difference between
+        its checkpoint and the one before it.
+        """
+        carriers = [s for s in self.view.ancestors() if CHECKPOINT_KEY in s.summary]
+        retained: list[RetainedRanges] = []
+        for snapshot, before in pairwise([*carriers, None]):
+            assert snapshot is not None
+            if RANGES_KEY in snapshot.summary:
+                ranges = decode_ranges(snapshot.summary[RANGES_KEY])
+            elif before is not None and snapshot.summary.get(OPERATION_KEY) == "append":
+                ranges = ranges_between(_entry_of(before), _entry_of(snapshot))
+            else:
+                continue
+            retained.append(RetainedRanges(snapshot.sequence_number, ranges))
+        return tuple(retained)
+
+
+def _entry_of(snapshot: SnapshotView) -> Entry:
+    return decode_entry(snapshot.summary[CHECKPOINT_KEY])
 
 
 def inspect_target(pipeline: Pipeline) -> InspectedTable:

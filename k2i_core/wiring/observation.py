@@ -1,8 +1,8 @@
 """What a worker shows of itself: metrics, health, and one canonical log line per flush.
 
-Three threads meet here: the poll loop and the commit lane report, and a watch thread looks once a
-second at what nobody reports by itself: lag, freshness, buffers, and whether broker and catalog
-answer.
+Four threads meet here: the poll loop and the commit lane report, a watch thread looks once a
+second at what nobody reports by itself (lag, freshness, buffers, the broker), and another one asks
+the catalog, because a catalog that hangs must not silence the rest.
 """
 
 import threading
@@ -13,7 +13,7 @@ import structlog
 from k2i_core.clock import Clock
 from k2i_core.errors import K2iError
 from k2i_core.ingest.freshness import Freshness
-from k2i_core.ingest.lanes import Lanes
+from k2i_core.ingest.lanes import Lanes, MeteredExecutor
 from k2i_core.ingest.session import Listener
 from k2i_core.ingest.take_over import TakenOver
 from k2i_core.kafka.source import KafkaSource
@@ -28,6 +28,13 @@ WATCH_SECONDS = 1.0
 
 CATALOG_CHECK_SECONDS = 10.0
 """How often an idle worker asks its catalog for a sign of life."""
+
+CATALOG_RETRY_SECONDS = 2.0
+"""The same while it does not answer. Larger shows a recovery later."""
+
+CATALOG_ANSWER_SECONDS_MAX = 5.0
+"""How long an answer may take before the catalog counts as gone. Larger shows a catalog that hangs
+later; smaller calls a busy one dead."""
 
 LOOP_STALE_SECONDS_MAX = 30.0
 """How long the poll loop may be silent. It turns ten times a second, except while it waits for a
@@ -76,9 +83,14 @@ class WorkerObservation:
         self._opened: OpenSession | None = None
         self._source: KafkaSource | None = None
         self._lanes: Lanes | None = None
-        self._catalog_asked_boot_seconds = -CATALOG_CHECK_SECONDS
+        self._lane_counted_seconds: dict[str, float] = {}
+        self._lane_cpu_seconds: dict[str, float] = {}
+        self._catalog_asked_boot_seconds: float | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="k2i-watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._watch, name="k2i-watch", daemon=True),
+            threading.Thread(target=self._watch_catalog, name="k2i-watch-catalog", daemon=True),
+        ]
 
     @property
     def listener(self) -> Listener:
@@ -87,17 +99,24 @@ class WorkerObservation:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the watch; takes at most as long as one question to the catalog."""
+        """End the watch, without waiting for a catalog that hangs."""
         self._stop.set()
-        self._thread.join(timeout=5.0)
+        self._threads[0].join(timeout=WATCH_SECONDS)
+        with self._lock:
+            self._count_lanes()
+            used = {f"{k}_cpu_seconds": round(v, 3) for k, v in self._lane_cpu_seconds.items()}
+        log.info("lanes stopped", table=self._table, **used)
 
     def opened(self, opened: OpenSession, source: KafkaSource, lanes: Lanes) -> None:
         """Watch a new session."""
         with self._lock:
+            self._count_lanes()
             self._opened, self._source, self._lanes = opened, source, lanes
+            self._lane_counted_seconds = {}
         self._health.report("owner", ok=False, detail="taking over")
 
     def turned(self) -> None:
@@ -198,22 +217,56 @@ class WorkerObservation:
         with self._lock:
             opened, source = self._opened, self._source
             next_offsets = dict(self._next_offsets)
+            self._count_lanes()
         if opened is not None and source is not None:
             self._metrics.bytes_buffered(opened.session.buffered_bytes)
             self._metrics.generations_counted(opened.session.generations_in_flight)
             self._report_lag(source, next_offsets)
             health = source.health()
             self._health.report("broker", ok=health.reachable, detail=health.last_error or "")
-        now = self._clock.boot_seconds()
-        if now - self._catalog_asked_boot_seconds >= CATALOG_CHECK_SECONDS:
-            self._catalog_asked_boot_seconds = now
-            try:
-                self._ask_catalog()
-            except K2iError as error:
-                self._metrics.outage_seen("catalog")
-                self._health.report("catalog", ok=False, detail=str(error))
-            else:
-                self._health.report("catalog", ok=True)
+        with self._lock:
+            asked = self._catalog_asked_boot_seconds
+        waited = 0.0 if asked is None else self._clock.boot_seconds() - asked
+        if waited > CATALOG_ANSWER_SECONDS_MAX:
+            self._health.report("catalog", ok=False, detail=f"has not answered for {waited:.0f} s")
+
+    def _watch_catalog(self) -> None:
+        pause_seconds = 0.0
+        while not self._stop.wait(pause_seconds):
+            pause_seconds = CATALOG_CHECK_SECONDS if self._ask() else CATALOG_RETRY_SECONDS
+
+    def _ask(self) -> bool:
+        with self._lock:
+            self._catalog_asked_boot_seconds = self._clock.boot_seconds()
+        try:
+            self._ask_catalog()
+        except K2iError as error:
+            self._metrics.outage_seen("catalog")
+            self._health.report("catalog", ok=False, detail=str(error))
+            return False
+        finally:
+            with self._lock:
+                self._catalog_asked_boot_seconds = None
+        self._health.report("catalog", ok=True)
+        return True
+
+    def _count_lanes(self) -> None:
+        """Count what the lanes used since the last look; under the lock."""
+        if self._lanes is None:
+            return
+        named = (
+            ("decode", self._lanes.decode),
+            ("write", self._lanes.write),
+            ("commit", self._lanes.commit),
+        )
+        for name, executor in named:
+            if not isinstance(executor, MeteredExecutor):
+                continue
+            cpu_seconds = executor.cpu_seconds
+            added = cpu_seconds - self._lane_counted_seconds.get(name, 0.0)
+            self._lane_counted_seconds[name] = cpu_seconds
+            self._lane_cpu_seconds[name] = self._lane_cpu_seconds.get(name, 0.0) + added
+            self._metrics.lane_worked(name, cpu_seconds=added)
 
     def _report_lag(self, source: KafkaSource, next_offsets: Mapping[TopicPartition, int]) -> None:
         now_ms = self._clock.now_ms()

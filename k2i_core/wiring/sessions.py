@@ -14,6 +14,7 @@ from k2i_core.config import Pipeline
 from k2i_core.crash_points import Observer, ignore
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.text import RawDecoder, StringDecoder
+from k2i_core.errors import ConfigError, UnavailableError
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
@@ -41,6 +42,10 @@ _log = structlog.get_logger(__name__)
 DECODE_THREADS = 2
 """Decoders that run side by side. More only helps when decoding, not polling, is the slowest
 stage, which takes more than four processors; fewer leaves a processor idle."""
+
+
+_HOPELESS = (PermissionError, NotADirectoryError, FileExistsError)
+"""What no retry cures: something else is where the directory has to be, or it is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,22 @@ def state_directory(pipeline: Pipeline) -> Path:
     return Path(pipeline.state_directory) / pipeline.name
 
 
+def _transaction_log(pipeline: Pipeline, ids: IdSource) -> TransactionLogFile:
+    """Open this worker's log; a directory that can never be made or written is a wrong setting."""
+    directory = state_directory(pipeline) / "txlog"
+    try:
+        return TransactionLogFile(directory, ids.token())
+    except UnavailableError as error:
+        if isinstance(error.__cause__, _HOPELESS):
+            message = (
+                f"state_directory={pipeline.state_directory} cannot be used: "
+                f"{error.__cause__.strerror} for {error.__cause__.filename}; choose a directory "
+                f"that this user may write"
+            )
+            raise ConfigError(message) from error
+        raise
+
+
 def make_decoder(pipeline: Pipeline) -> Callable[[pa.Schema], Decoder]:
     """Return what builds a decoder for the current columns."""
     match pipeline.format.value:
@@ -98,12 +119,17 @@ def open_session(
 
     """
     with ExitStack() as stack:
-        log = TransactionLogFile(state_directory(pipeline) / "txlog", surroundings.ids.token())
+        log = _transaction_log(pipeline, surroundings.ids)
         stack.callback(log.close)
         source = KafkaSource(kafka_settings(pipeline), surroundings.clock)
         stack.callback(source.close)
         catalog = catalog_opener(pipeline)()
-        row_schema = find_row_schema(pipeline, catalog, source, surroundings.is_stop_asked)
+
+        def is_stop_asked() -> bool:
+            surroundings.listener.turned()  # waiting for first records is no hanging
+            return surroundings.is_stop_asked()
+
+        row_schema = find_row_schema(pipeline, catalog, source, is_stop_asked)
         targets = _row_targets(pipeline, catalog, row_schema, log, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(

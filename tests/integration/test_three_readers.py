@@ -55,7 +55,9 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from k2i_core.write_target import WriteLimits
+from k2i_core.parquet import encodings
+from k2i_core.parquet.encodings import EncodingMemory, EncodingPlan
+from k2i_core.write_target import WriteLimits, WriteTarget
 from tests.integration.parquet.edge_rows import (
     EPOCH,
     EPOCH_UTC,
@@ -68,14 +70,13 @@ from tests.integration.parquet.edge_rows import (
     to_batches,
 )
 from tests.integration.parquet.iceberg_tables import (
-    STORABLE,
-    arrow_schema,
     open_catalog,
+    storable_schema,
     write_table,
 )
 from tests.integration.parquet.readers import READERS, Filter, normal_rows
 
-ROW_COUNT = 600
+ROW_COUNT = 200
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Iceberg scan planning with the polars_iceberg plugin"
@@ -88,7 +89,7 @@ def catalog(tmp_path: Path) -> SqlCatalog:
 
 
 def batches_of(rows: list[dict[str, Any]], schema: Schema, size: int = 100) -> list[pa.RecordBatch]:
-    return to_batches(rows, arrow_schema(schema, STORABLE), size)
+    return to_batches(rows, storable_schema(schema), size)
 
 
 def local_path(location: str) -> str:
@@ -123,10 +124,47 @@ def test_every_type_and_null_is_read_as_written(catalog: SqlCatalog, codec: str,
         batches_of(rows, schema),
         codec=codec,
         codec_level=1 if codec in ("zstd", "gzip", "brotli") else None,
-        limits=WriteLimits(row_group_rows_max=250),
+        limits=WriteLimits(row_group_rows_max=80),
     )
     assert files[0].footer.num_row_groups > 1
 
+    for reader, read in READERS.items():
+        seen = normal_rows(read(table), schema)
+        assert seen == normal_rows(shown_by(reader, rows), schema), reader
+
+
+@pytest.mark.parametrize("choice", range(4))
+def test_every_encoding_of_every_column_is_read_as_written(
+    catalog: SqlCatalog, choice: int, seed: int
+) -> None:
+    schema = all_types()
+    rows = all_rows(seed, ROW_COUNT)
+
+    def take_the_same_choice_everywhere(target: WriteTarget) -> EncodingMemory:
+        chosen = {
+            path: list(able)[min(choice, len(able) - 1)]
+            for path, able in encodings._candidates(target).items()
+        }
+        return EncodingMemory(EncodingPlan(target.schema, chosen))
+
+    table, (file,) = write_table(
+        catalog,
+        schema,
+        batches_of(rows, schema),
+        choose_encodings=take_the_same_choice_everywhere,
+    )
+
+    group = file.footer.row_group(0)
+    used = {name for n in range(group.num_columns) for name in group.column(n).encodings}
+    assert (
+        used
+        > {
+            0: {"DELTA_BINARY_PACKED", "PLAIN"},
+            1: {"RLE_DICTIONARY"},
+            2: {"PLAIN", "DELTA_LENGTH_BYTE_ARRAY"},
+            3: {"DELTA_BYTE_ARRAY"},
+        }[choice]
+    )
     for reader, read in READERS.items():
         seen = normal_rows(read(table), schema)
         assert seen == normal_rows(shown_by(reader, rows), schema), reader
@@ -232,13 +270,13 @@ def test_every_transform_partitions_and_filters_find_every_row(
     catalog: SqlCatalog, column: str, transform: Transform[Any, Any], seed: int
 ) -> None:
     schema = narrow_schema(column)
-    rows = narrowed(all_rows(seed, 40), schema)
+    rows = narrowed(all_rows(seed, 25), schema)
     rows = [{**row, column: within_truncation(row[column], transform)} for row in rows]
 
     table, files = write_table(
         catalog,
         schema,
-        batches_of(rows, schema, 15),
+        batches_of(rows, schema, 10),
         partition_spec=partition_spec(schema, (column, transform)),
     )
 

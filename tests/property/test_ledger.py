@@ -25,6 +25,7 @@ from k2i_core.ledger import (
     decode_ranges,
     encode_entry,
     encode_ranges,
+    ranges_between,
 )
 from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
 
@@ -172,3 +173,29 @@ def test_an_owner_that_was_never_written_owns_nothing(owners, share):
     stranger = Owner(Epoch(1_000), share)
 
     assert not taken_over_by(owners).owns_whole_share(stranger)
+
+
+@given(
+    st.dictionaries(partitions, st.tuples(st.integers(0, 99), st.integers(0, 20)), max_size=8),
+    st.data(),
+)
+def test_the_ranges_of_a_commit_are_the_difference_of_two_entries(
+    moves: dict[TopicPartition, tuple[int, int]], data: st.DataObject
+) -> None:
+    identity = Identity("p", "c", {})
+    before = {tp: Totals(*data.draw(st.tuples(*[st.integers(0, 9)] * 4))) for tp in moves}
+    added = {tp: Totals(*data.draw(st.tuples(*[st.integers(0, 9)] * 4))) for tp in moves}
+    first = Entry(identity, Checkpoint({tp: s for tp, (s, _) in moves.items()}), totals=before)
+    second = Entry(
+        identity,
+        Checkpoint({tp: s + n for tp, (s, n) in moves.items()}),
+        totals={tp: before[tp].plus(added[tp]) for tp in moves},
+    )
+
+    found = ranges_between(first, second)
+
+    assert found == tuple(
+        LedgerRange(OffsetRange(tp, s, s + n), added[tp])
+        for tp, (s, n) in sorted(moves.items())
+        if n
+    )

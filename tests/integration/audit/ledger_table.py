@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from k2i_core.audit.verify import DeadLetterTable, RetainedRanges, StoredLedger, TopicOffsets
-from k2i_core.ingest.ports import Watermarks
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     RANGES_KEY,
@@ -25,11 +25,9 @@ from k2i_core.ledger import (
     encode_entry,
     encode_ranges,
 )
-from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
+from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition, Watermarks
 from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE
 
-TARGET = "sales.orders"
-DEAD_LETTERS = "sales.orders_dead_letters"
 P0 = TopicPartition("orders", 0)
 P1 = TopicPartition("orders", 1)
 ROW_SCHEMA = pa.schema(
@@ -59,7 +57,8 @@ def kafka_column(records: Iterable[tuple[TopicPartition, int]]) -> pa.StructArra
 class LedgerTable:
     """A target and a dead-letter table; `commit` claims and stores separately."""
 
-    catalog: SqlCatalog
+    catalog: Catalog
+    namespace: str = "sales"
     entry: Entry = field(
         default_factory=lambda: Entry(
             Identity("orders", "cluster-1", {"orders": "t1"}), Checkpoint()
@@ -71,18 +70,31 @@ class LedgerTable:
         catalog = SqlCatalog(
             "test", uri=f"sqlite:///{directory}/catalog.db", warehouse=f"file://{directory}/lake"
         )
-        catalog.create_namespace("sales")
-        catalog.create_table(TARGET, ROW_SCHEMA)
-        catalog.create_table(DEAD_LETTERS, DEAD_LETTER_SCHEMA)
-        return cls(catalog)
+        return cls.create_in(catalog, "sales")
+
+    @classmethod
+    def create_in(cls, catalog: Catalog, namespace: str) -> "LedgerTable":
+        lake = cls(catalog, namespace)
+        catalog.create_namespace(namespace)
+        catalog.create_table(lake.target, ROW_SCHEMA)
+        catalog.create_table(lake.dead_letter_table, DEAD_LETTER_SCHEMA)
+        return lake
+
+    @property
+    def target(self) -> str:
+        return f"{self.namespace}.orders"
+
+    @property
+    def dead_letter_table(self) -> str:
+        return f"{self.namespace}.orders_dead_letters"
 
     @property
     def table(self) -> Table:
-        return self.catalog.load_table(TARGET)
+        return self.catalog.load_table(self.target)
 
     @property
     def dead_letters(self) -> DeadLetterTable:
-        return DeadLetterTable(self.catalog.load_table(DEAD_LETTERS), TARGET)
+        return DeadLetterTable(self.catalog.load_table(self.dead_letter_table), self.target)
 
     def commit(
         self,
@@ -136,11 +148,11 @@ class LedgerTable:
         )
 
     def add_dead_letters(
-        self, topic_partition: TopicPartition, offsets: list[int], target: str = TARGET
+        self, topic_partition: TopicPartition, offsets: list[int], target: str | None = None
     ) -> None:
         n = len(offsets)
         columns = [
-            pa.array([target] * n),
+            pa.array([target or self.target] * n),
             *[pa.array(["x"] * n) for _ in range(4)],
             pa.nulls(n, pa.int32()),
             pa.array([0] * n, DEAD_LETTER_SCHEMA.field("first_seen").type),
@@ -148,7 +160,7 @@ class LedgerTable:
             kafka_column((topic_partition, offset) for offset in offsets),
         ]
         letters = pa.Table.from_arrays(columns, schema=DEAD_LETTER_SCHEMA)
-        self.catalog.load_table(DEAD_LETTERS).append(letters)
+        self.catalog.load_table(self.dead_letter_table).append(letters)
 
     def ledger(self) -> StoredLedger:
         """Read the ledger back from the summaries of every snapshot that is still there."""

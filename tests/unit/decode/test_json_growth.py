@@ -126,8 +126,14 @@ def test_of_two_types_the_first_stays_and_the_other_record_fails(
 
 @pytest.mark.parametrize(
     "bad",
-    [b'{"new":"x"}', b'{"ratio":"?","new":"x"}', b'{"ratio":1,"new":"x"', b'{"ratio":1,"new":NaN}']
-    + [b'{"ratio":1,"new":"x","id":1.5}', b'{"ratio":1,"new":"x","new":"y"}'],
+    [
+        b'{"new":"x"}',
+        b'{"ratio":"?","new":"x"}',
+        b'{"ratio":1,"new":"x"',
+        b'{"ratio":1,"new":NaN}',
+        b'{"ratio":1,"new":"x","id":1.5}',
+        b'{"ratio":1,"new":"x","new":"y"}',
+    ],
 )
 def test_bad_records_have_no_influence(bad: bytes) -> None:
     grown = proposed([bad, b'{"ratio":1,"new":1}', bad])
@@ -193,7 +199,10 @@ def test_an_empty_unknown_field_in_every_record_costs_no_isolation() -> None:
 
 def test_dropping_a_field_keeps_the_spelling_of_the_others() -> None:
     schema = pa.schema([("n", pa.int64()), ("d", pa.decimal128(38, 10)), ("s", pa.string())])
-    value = b'{"n":9007199254740993,"x":null,"d":1234567890123456789.0123456789,"s":"\\u0000\xc3\xa9\\ud83d\\ude00\\""}'
+    value = (
+        b'{"n":9007199254740993,"x":null,"d":1234567890123456789.0123456789,'
+        b'"s":"\\u0000\xc3\xa9\\ud83d\\ude00\\""}'
+    )
 
     # Records of several kinds, so that no one set of empty fields suits them all.
     decoded = decode([value, b'{"x":{}}', b'{"x":[]}'], schema)
@@ -207,8 +216,17 @@ def test_dropping_a_field_keeps_the_spelling_of_the_others() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [b'"ID":1', b'"_kafka":1', b'"_Kafka":{"offset":1}', b'"":1', b'"items.element.sku":1']
-    + [b'"a":{"b":1,"B":2}', b'"a":{"":1}', b'"a":1,"A":1', b'"items":[{"sku":"a","SKU":"b"}]'],
+    [
+        b'"ID":1',
+        b'"_kafka":1',
+        b'"_Kafka":{"offset":1}',
+        b'"":1',
+        b'"items.element.sku":1',
+        b'"a":{"b":1,"B":2}',
+        b'"a":{"":1}',
+        b'"a":1,"A":1',
+        b'"items":[{"sku":"a","SKU":"b"}]',
+    ],
 )
 def test_a_field_that_no_table_could_tell_apart_is_a_failure(fields: bytes) -> None:
     decoded = decode([GOOD, b'{"ratio":1,%s}' % fields, GOOD])
