@@ -31,6 +31,9 @@ soak: setup ## The long versions: random seeds and kills for SECONDS (default 60
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m pytest tests/e2e -m soak --soak-seconds $(SECONDS) --timeout 0
 
+bench: setup ## Speed against the targets, half an hour; ARGS="--only throughput --rows 2000000"
+	$(BIN)/python -m benchmarks $(ARGS)
+
 check: setup ## Lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

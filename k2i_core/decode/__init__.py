@@ -18,7 +18,7 @@ Error classes, stable, for dead letters:
 | error_class | the record |
 |---|---|
 | `invalid_utf8` | is not UTF-8 text |
-| `invalid_json` | is not exactly one JSON value (empty, cut off, a second value, NaN, a lone surrogate) |
+| `invalid_json` | is not one JSON value: empty, cut off, doubled, with NaN or a lone surrogate |
 | `not_an_object` | is a JSON value, but not an object |
 | `nested_too_deep` | nests deeper than any table can |
 | `duplicate_key` | names a field twice in one object |
@@ -26,6 +26,6 @@ Error classes, stable, for dead letters:
 | `required_field_missing` | lacks a required field, or has null there |
 | `wrong_type` | has another JSON type than the column needs |
 | `number_out_of_range` | has a number that the column cannot hold exactly |
-| `invalid_value` | has text that is no timestamp, date, time, uuid or base64 of the column's length |
+| `invalid_value` | has text that is no timestamp, date, time, uuid, decimal or base64 as needed |
 | `undecodable` | is refused by the parser for a reason that could not be found |
 """

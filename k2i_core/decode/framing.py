@@ -4,11 +4,11 @@ This is half of the proof that a record becomes exactly one row; `json_columns` 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2i_core.decode.arrow import AnyArray
 from k2i_core.decode.isolation import UnfitError, find_unfit
 from k2i_core.decode.json_trees import ErrorClass, RecordError
 
@@ -60,7 +60,7 @@ def frame(values: pa.BinaryArray) -> FramedTexts:
     return FramedTexts(texts, indices, unframed)
 
 
-def to_texts(values: "pa.Array[Any]") -> pa.StringArray:
+def to_texts(values: AnyArray) -> pa.StringArray:
     """Return the values as UTF-8 text.
 
     Raises:
@@ -68,9 +68,11 @@ def to_texts(values: "pa.Array[Any]") -> pa.StringArray:
 
     """
     try:
-        return values.cast(pa.string())
+        texts = values.cast(pa.string())
     except pa.ArrowInvalid as error:
         raise UnfitError from error
+    assert isinstance(texts, pa.StringArray)
+    return texts
 
 
 def _is_framed(texts: pa.StringArray) -> pa.BooleanArray:

@@ -5,13 +5,16 @@ the one it would get alone. k bad ones among n cost about k · log(n / k) calls,
 """
 
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Protocol
 
 import pyarrow as pa
 
-SINGLES_MAX = 8
-"""Parts of at most so many records are asked about one by one. Larger: needless calls when one is
-bad; smaller: needless halving when all are."""
+from k2i_core.decode.arrow import AnyArray, concat_batches
+
+SUSPECTS_MAX = 256
+"""Refused parts of at most so many records are searched for suspects in Python. Larger: one bad
+record costs a long search; smaller: many bad ones cost more halving before it starts."""
 
 
 class UnreadableError(Exception):
@@ -26,11 +29,29 @@ class UnreadableError(Exception):
         self.row = row
 
 
+class Reader(Protocol):
+    """Texts to rows, all or none; immutable."""
+
+    @property
+    def parse_schema(self) -> pa.Schema:
+        """Columns of the rows."""
+        ...
+
+    def read(self, texts: pa.StringArray) -> pa.RecordBatch:
+        """Read n texts as n rows.
+
+        Raises:
+            UnreadableError: At least one is unreadable. Try parts.
+
+        """
+        ...
+
+
 class UnfitError(Exception):
     """At least one value of an array does not fit its column."""
 
 
-def find_unfit(array: "pa.Array[Any]", convert: Callable[["pa.Array[Any]"], object]) -> list[int]:
+def find_unfit(array: AnyArray, convert: Callable[[AnyArray], object]) -> list[int]:
     """Return, ascending, the elements that `convert` refuses with `UnfitError`."""
     unfit: list[int] = []
     parts = [(0, len(array))] if len(array) else []
@@ -48,16 +69,14 @@ def find_unfit(array: "pa.Array[Any]", convert: Callable[["pa.Array[Any]"], obje
 
 
 def read_good(
-    texts: pa.StringArray,
-    read: Callable[[pa.StringArray], pa.RecordBatch],
-    parse_schema: pa.Schema,
+    texts: pa.StringArray, reader: Reader, is_suspect: Callable[[str], bool]
 ) -> tuple[pa.RecordBatch, list[int]]:
     """Read the records that are readable.
 
     Args:
         texts: n records.
-        read: Returns one row a record; raises `UnreadableError` if it cannot for any of them.
-        parse_schema: What `read` returns.
+        reader: Its verdict on a record alone is the one that counts.
+        is_suspect: A guess at that verdict, which saves calls where it is right.
 
     Returns:
         The rows of the readable records in order, and the other records, ascending.
@@ -69,27 +88,32 @@ def read_good(
     parts = [(0, len(texts))]
     while parts:
         start, stop = parts.pop()
+        part = texts.slice(start, stop - start)
         try:
-            pieces.append(read(texts.slice(start, stop - start)))
+            pieces.append(reader.read(part))
         except UnreadableError as error:
-            if stop - start == 1:
+            if len(part) == 1:
                 unreadable.append(start)
-            else:
-                parts += reversed(_split(start, stop, error.row))
-    return _concatenate(pieces, parse_schema), unreadable
+                continue
+            cuts = _cuts(part, error.row, is_suspect)
+            parts += [(start + low, start + high) for low, high in reversed(cuts)]
+    return _concatenate(pieces, reader.parse_schema), unreadable
 
 
-def _split(start: int, stop: int, hint: int | None) -> list[tuple[int, int]]:
-    if hint is not None and start + hint < stop:
-        row = start + hint
+def _cuts(
+    part: pa.StringArray, hint: int | None, is_suspect: Callable[[str], bool]
+) -> list[tuple[int, int]]:
+    """Return where to cut a refused part of at least two records: at least once."""
+    count = len(part)
+    bounds = {0, count // 2, count}
+    if count <= SUSPECTS_MAX:
+        suspects = [index for index in range(count) if is_suspect(part[index].as_py())]
+        if suspects:
+            bounds = {0, count, *suspects, *(index + 1 for index in suspects)}
+    elif hint is not None and hint < count:
         # The rest is halved too: when all are bad, it would be read once for each of them.
-        middle = (row + 1 + stop) // 2
-        cuts = [(start, row), (row, row + 1), (row + 1, middle), (middle, stop)]
-        return [(low, high) for low, high in cuts if low < high]
-    if stop - start <= SINGLES_MAX:
-        return [(row, row + 1) for row in range(start, stop)]
-    middle = (start + stop) // 2
-    return [(start, middle), (middle, stop)]
+        bounds = {0, hint, hint + 1, (hint + 1 + count) // 2, count}
+    return list(pairwise(sorted(bounds)))
 
 
 def no_rows(schema: pa.Schema) -> pa.RecordBatch:
@@ -101,4 +125,4 @@ def _concatenate(pieces: list[pa.RecordBatch], parse_schema: pa.Schema) -> pa.Re
     if len(pieces) == 1:
         return pieces[0]
     # Arrow concatenates no fewer than one batch.
-    return pa.concat_batches([no_rows(parse_schema), *pieces])
+    return concat_batches([no_rows(parse_schema), *pieces])

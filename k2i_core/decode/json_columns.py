@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from k2i_core.decode.arrow import byte_lengths, concat_batches, read_json, surround
 from k2i_core.decode.isolation import UnreadableError, no_rows
 
 BLOCK_BYTES_MAX = 64 << 20
@@ -36,7 +37,8 @@ ROW_HINT = re.compile(r" in row (\d+)\Z")
 class ColumnReader:
     """Reads texts into columns of the parse types; immutable."""
 
-    def __init__(self, parse_schema: pa.Schema) -> None:
+    def __init__(self, parse_schema: pa.Schema, *, block_bytes_max: int = BLOCK_BYTES_MAX) -> None:
+        self._block_bytes_max = block_bytes_max
         self.parse_schema = parse_schema
         self._parse_options = pj.ParseOptions(
             explicit_schema=parse_schema,
@@ -56,18 +58,15 @@ class ColumnReader:
         """
         if len(texts) == 0:
             return no_rows(self.parse_schema)
-        if len(texts) > 1 and _byte_count(texts) > BLOCK_BYTES_MAX:
+        if len(texts) > 1 and _byte_count(texts) > self._block_bytes_max:
             middle = len(texts) // 2
-            return pa.concat_batches(
+            return concat_batches(
                 [self.read(texts.slice(0, middle)), self._read_from(texts, middle)]
             )
-        block = pc.binary_join_element_wise(texts, "", "\n").buffers()[2]
+        block = surround("", texts, "\n").buffers()[2]
+        assert block is not None
         try:
-            table = pj.read_json(
-                pa.BufferReader(block),
-                read_options=pj.ReadOptions(use_threads=False, block_size=block.size),
-                parse_options=self._parse_options,
-            )
+            table = read_json(block, self._parse_options)
         except pa.ArrowInvalid as error:
             hint = ROW_HINT.search(str(error))
             raise UnreadableError(int(hint[1]) if hint else None) from error
@@ -83,4 +82,4 @@ class ColumnReader:
 
 
 def _byte_count(texts: pa.StringArray) -> int:
-    return pc.sum(pc.binary_length(texts)).as_py() or 0
+    return pc.sum(byte_lengths(texts)).as_py() or 0

@@ -17,19 +17,19 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
+from k2i_core.decode.arrow import concat_batches
 from k2i_core.decode.framing import WHITESPACE, FramedTexts, frame, to_text
-from k2i_core.decode.isolation import UnreadableError, no_rows, read_good
+from k2i_core.decode.isolation import Reader, UnreadableError, no_rows, read_good
 from k2i_core.decode.json_columns import ColumnReader
 from k2i_core.decode.json_growth import FIELDS_MAX, Growth, is_needed
 from k2i_core.decode.json_plan import (
     Shape,
     convert_rows,
-    narrow,
     parse_schema,
     plan_row,
     walk,
 )
-from k2i_core.decode.json_rows import Findings, RowReader, prune, study, unknown_path
+from k2i_core.decode.json_rows import Findings, RowReader, inspect, prune, study, unknown_path
 from k2i_core.decode.json_trees import ErrorClass, RecordError, parse, write
 from k2i_core.records import DecodedValues, DecodeFailure
 
@@ -119,7 +119,7 @@ class JsonDecoder:
         """Return parsed rows of the readable texts, and the others."""
         reader = self._reader
         if not self._may_add_columns or isinstance(reader, RowReader):
-            return read_good(texts, reader.read, reader.parse_schema)
+            return self._read_good(texts, reader)
         try:
             return reader.read(texts), []
         except UnreadableError:
@@ -129,12 +129,21 @@ class JsonDecoder:
             return no_rows(reader.parse_schema), list(range(len(texts)))
         # A producer may write an empty field that no column has into each of its records.
         tolerant = ColumnReader(growth.parse_schema())
-        parsed, unreadable = read_good(texts, tolerant.read, tolerant.parse_schema)
-        columns = [
-            narrow(child, parsed.column(child.field.name)) for child in self._row.children.values()
-        ]
-        narrowed = pa.RecordBatch.from_arrays(columns, schema=reader.parse_schema)
-        return narrowed if columns else parsed.select([]), unreadable
+        parsed, unreadable = self._read_good(texts, tolerant)
+        # A cast keeps the fields that the target names and drops the others, nested ones too.
+        columns = [parsed.column(field.name).cast(field.type) for field in reader.parse_schema]
+        if not columns:
+            return parsed.select([]), unreadable
+        return pa.RecordBatch.from_arrays(columns, schema=reader.parse_schema), unreadable
+
+    def _read_good(self, texts: pa.StringArray, reader: Reader) -> tuple[pa.RecordBatch, list[int]]:
+        return read_good(texts, reader, self._is_suspect)
+
+    def _is_suspect(self, text: str) -> bool:
+        try:
+            return is_needed(inspect(self._row, text, may_add=self._may_add_columns))
+        except RecordError:
+            return True
 
     def _survey(self, texts: pa.StringArray) -> Growth:
         """Learn from some of the texts what they have beyond the schema."""
@@ -170,7 +179,7 @@ class JsonDecoder:
         """Return the rows with those of the pruned texts among them, in order."""
         indices = list(judged.pruned)
         texts = pa.array(judged.pruned.values(), pa.string())
-        parsed, unreadable = read_good(texts, self._reader.read, self._reader.parse_schema)
+        parsed, unreadable = self._read_good(texts, self._reader)
         more_rows, unfit = convert_rows(self._row, parsed, self._row_schema)
         still_bad = set(_bad(len(texts), unreadable, unfit))
         judged.failures.update({indices[position]: UNDECODABLE for position in still_bad})
@@ -179,7 +188,7 @@ class JsonDecoder:
         sources = [index for index in range(rows.num_rows + len(bad)) if index not in without_row]
         sources += [index for n, index in enumerate(indices) if n not in still_bad]
         order = sorted(range(len(sources)), key=sources.__getitem__)
-        return pa.concat_batches([rows, more_rows]).take(pa.array(order, pa.int64()))
+        return concat_batches([rows, more_rows]).take(pa.array(order, pa.int64()))
 
     def _report(
         self,

@@ -19,10 +19,11 @@ the type declares the column.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 
+from k2i_core.decode.arrow import AnyField, map_type
 from k2i_core.decode.isolation import UnfitError
 from k2i_core.decode.json_plan import ColumnPlan, Shape
 from k2i_core.decode.json_rows import WHOLE_NUMBER, Findings
@@ -105,13 +106,16 @@ class Growth:
                 if admitted is not None:
                     additions.setdefault(parent, {})[name] = admitted
         fields = _grow(self._row, lambda plan: plan.field, additions, self._wider).type
-        return pa.schema(list(fields), metadata=row_schema.metadata)
+        grown = pa.schema(list(fields))
+        return grown.with_metadata(row_schema.metadata) if row_schema.metadata else grown
 
     def parse_schema(self) -> pa.Schema:
         """Return the parse types with those fields seen that hold nothing to store."""
-        return pa.schema(
-            list(_grow(self._row, lambda plan: plan.parse_field, self._empty, {}).type)
-        )
+        empty = {
+            parent: {name: _parseable(seen) for name, seen in fields.items()}
+            for parent, fields in self._empty.items()
+        }
+        return pa.schema(list(_grow(self._row, lambda plan: plan.parse_field, empty, {}).type))
 
 
 def is_needed(findings: Findings) -> bool:
@@ -162,6 +166,20 @@ _NUMBERS = (pa.int64(), pa.decimal128(DECIMAL_DIGITS_MAX, 0), pa.float64())
 _TEXTS = (pa.string(), pa.timestamp("us"), pa.timestamp("us", tz="UTC"))
 
 
+def _parseable(empty: pa.DataType) -> pa.DataType:
+    """Return a type of the same empty values that Arrow's parser reads correctly.
+
+    It counts only the first of several nulls in a list of nulls and then hands out a broken array.
+    """
+    if isinstance(empty, pa.ListType):
+        element = empty.value_type
+        known = pa.struct([]) if pa.types.is_null(element) else _parseable(element)
+        return pa.list_(pa.field("element", known))
+    if isinstance(empty, pa.StructType):
+        return pa.struct([field.with_type(_parseable(field.type)) for field in empty])
+    return empty
+
+
 def _number_type(number: Number) -> pa.DataType:
     if not WHOLE_NUMBER.fullmatch(number):
         return pa.float64()
@@ -175,7 +193,7 @@ def _text_type(text: str) -> pa.DataType:
     match = TIMESTAMP.fullmatch(text)
     if match is None:
         return pa.string()
-    stamp = pa.timestamp("us", tz="UTC" if match[1] else None)
+    stamp = pa.timestamp("us", tz="UTC") if match[1] else pa.timestamp("us")
     spelling = spell(stamp, None)
     assert spelling is not None
     assert spelling.convert is not None
@@ -188,14 +206,14 @@ def _text_type(text: str) -> pa.DataType:
 
 def _grow(
     plan: ColumnPlan,
-    own_field: Callable[[ColumnPlan], "pa.Field[Any]"],
+    own_field: Callable[[ColumnPlan], AnyField],
     additions: Additions,
     wider: dict[ColumnPlan, pa.DataType],
-) -> "pa.Field[Any]":
+) -> AnyField:
     """Return the field of `plan` with what is added below it; what stays keeps its metadata."""
     own = own_field(plan)
     if not plan.children and plan not in additions:
-        return own.with_type(wider.get(plan, own.type))
+        return own.with_type(wider[plan]) if plan in wider else own
     children = [_grow(child, own_field, additions, wider) for child in plan.children.values()]
     if plan.shape is Shape.STRUCT:
         new = [pa.field(name, type_) for name, type_ in additions.get(plan, {}).items()]
@@ -203,10 +221,10 @@ def _grow(
     if plan.shape is Shape.LIST:
         return own.with_type(pa.list_(children[0]))
     assert isinstance(own.type, pa.MapType)
-    return own.with_type(pa.map_(own.type.key_field, children[0]))
+    return own.with_type(map_type(own.type.key_field, children[0]))
 
 
-def _full_names(field: "pa.Field[Any]", prefix: str) -> Iterator[str]:
+def _full_names(field: AnyField, prefix: str) -> Iterator[str]:
     """Yield the full names, as Iceberg joins them, of a field and all below it, in lower case.
 
     A table with two equal ones cannot be loaded, and one with two that differ only in letter case

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2i_core.decode.arrow import AnyArray, AnyField, list_array, map_array
 from k2i_core.decode.isolation import UnfitError, find_unfit
 from k2i_core.decode.json_trees import shown
-from k2i_core.decode.json_values import AnyArray, Conversion, check_time_format, spell
+from k2i_core.decode.json_values import Conversion, check_time_format, spell
 from k2i_core.errors import ConfigError
 
 
@@ -47,7 +48,7 @@ class ColumnPlan:
         children: Fields of a struct, the element of a list, the value of a map.
     """
 
-    field: pa.Field
+    field: AnyField
     path: str
     shape: Shape
     parse_type: pa.DataType
@@ -57,9 +58,12 @@ class ColumnPlan:
     )
 
     @property
-    def parse_field(self) -> pa.Field:
-        """The field for a reader. Always nullable: Arrow's parser refuses a null struct that has a
-        required field, which is allowed, so nulls are checked here afterwards."""
+    def parse_field(self) -> AnyField:
+        """The field for a reader; always nullable.
+
+        Arrow's parser refuses a null struct that has a required field, which is allowed, so nulls
+        are checked in the conversion.
+        """
         return pa.field(self.field.name, self.parse_type)
 
 
@@ -86,7 +90,8 @@ def plan_row(row_schema: pa.Schema, time_formats: Mapping[str, str]) -> ColumnPl
         children=children,
     )
     if unknown := sorted(set(time_formats) - {node.path for node in walk(row)}):
-        raise ConfigError(f"a time format names no column, columns={', '.join(unknown)}")
+        message = f"a time format names no column, columns={', '.join(unknown)}"
+        raise ConfigError(message)
     return row
 
 
@@ -136,25 +141,7 @@ def convert_rows(
     return rows, sorted(unfit)
 
 
-def narrow(plan: ColumnPlan, array: AnyArray) -> AnyArray:
-    """Return an array of the parse type from one that has further fields inside."""
-    if array.type == plan.parse_type:
-        return array
-    children = plan.children.values()
-    if plan.shape is Shape.STRUCT:
-        assert isinstance(array, pa.StructArray)
-        below = _fields(array)
-        parts = [narrow(child, below[child.field.name]) for child in children]
-        fields = [child.parse_field for child in children]
-        return pa.StructArray.from_arrays(parts, fields=fields, mask=_nulls(array))
-    assert isinstance(array, pa.ListArray)
-    (element,) = children
-    offsets, first, count = _offsets(array)
-    elements = narrow(element, array.values.slice(first, count))
-    return pa.ListArray.from_arrays(offsets, elements, type=plan.parse_type, mask=_nulls(array))
-
-
-def _plan(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+def _plan(field: AnyField, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
     time_format = time_formats.get(path)
     if time_format is not None:
         check_time_format(path, field.type, time_format)
@@ -166,7 +153,8 @@ def _plan(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> Column
         return _plan_map(field, path, time_formats)
     spelling = spell(field.type, time_format)
     if spelling is None:
-        raise ConfigError(f"json cannot fill this column, column={path} type={field.type}")
+        message = f"json cannot fill this column, column={path} type={field.type}"
+        raise ConfigError(message)
     return ColumnPlan(
         field, path, _leaf_shape(spelling.parse_type), spelling.parse_type, spelling.convert
     )
@@ -183,7 +171,7 @@ def _leaf_shape(parse_type: pa.DataType) -> Shape:
     return Shape.DECIMAL if types.is_decimal(parse_type) else Shape.TEXT
 
 
-def _plan_struct(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+def _plan_struct(field: AnyField, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
     struct_type = field.type
     assert isinstance(struct_type, pa.StructType)
     children = {
@@ -207,7 +195,7 @@ def _plan_struct(field: pa.Field, path: str, time_formats: Mapping[str, str]) ->
     )
 
 
-def _plan_list(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+def _plan_list(field: AnyField, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
     list_type = field.type
     assert isinstance(list_type, pa.ListType)
     element = _plan(list_type.value_field, f"{path}[]", time_formats)
@@ -217,7 +205,7 @@ def _plan_list(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> C
         assert isinstance(array, pa.ListArray)
         offsets, first, count = _offsets(array)
         elements = convert_field(element, array.values.slice(first, count), absent_count=0)
-        return pa.ListArray.from_arrays(offsets, elements, type=list_type, mask=_nulls(array))
+        return list_array(offsets, elements, list_type, _nulls(array))
 
     is_plain = parse_type == list_type
     return ColumnPlan(
@@ -225,7 +213,7 @@ def _plan_list(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> C
     )
 
 
-def _plan_map(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
+def _plan_map(field: AnyField, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
     map_type = field.type
     assert isinstance(map_type, pa.MapType)
     value = _plan(map_type.item_field, f"{path}{{}}", time_formats)
@@ -236,7 +224,7 @@ def _plan_map(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> Co
         offsets, first, count = _offsets(array)
         items = convert_field(value, array.items.slice(first, count), absent_count=0)
         keys = array.keys.slice(first, count)
-        return pa.MapArray.from_arrays(offsets, keys, items, type=map_type, mask=_nulls(array))
+        return map_array(offsets, (keys, items), map_type, _nulls(array))
 
     is_plain = parse_type == map_type
     return ColumnPlan(
@@ -245,7 +233,7 @@ def _plan_map(field: pa.Field, path: str, time_formats: Mapping[str, str]) -> Co
 
 
 def convert_field(plan: ColumnPlan, array: AnyArray, absent_count: int) -> AnyArray:
-    """Convert one field; where its parent is null, which is `absent_count` times, so is the field."""
+    """Convert one field, which is null where its parent is, `absent_count` times."""
     if not plan.field.nullable and array.null_count > absent_count:
         raise UnfitError
     if plan.convert is None:

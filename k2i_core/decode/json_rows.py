@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from k2i_core.decode.arrow import batch_of_structs
 from k2i_core.decode.isolation import UnfitError, UnreadableError
 from k2i_core.decode.json_plan import ColumnPlan, Shape, convert_field, parse_schema
 from k2i_core.decode.json_trees import (
@@ -74,7 +75,19 @@ class RowReader:
                 rows.append(_struct(self._row, parse(texts[index].as_py()), None))
             except RecordError as error:
                 raise UnreadableError(index) from error
-        return pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct(list(self.parse_schema))))
+        return batch_of_structs(pa.array(rows, pa.struct(list(self.parse_schema))))
+
+
+def inspect(row: ColumnPlan, text: str, *, may_add: bool) -> Findings:
+    """Check a record but for the text of its timestamps and the like, which costs most.
+
+    Raises:
+        RecordError: It is bad.
+
+    """
+    findings = Findings()
+    _struct(row, parse(text), findings if may_add else None)
+    return findings
 
 
 def study(row: ColumnPlan, text: str, *, may_add: bool) -> tuple[Members, Findings]:
@@ -100,19 +113,25 @@ def study(row: ColumnPlan, text: str, *, may_add: bool) -> tuple[Members, Findin
     return members, findings
 
 
-def prune(plan: ColumnPlan, tree: Tree) -> Tree:
-    """Return a studied tree without the fields that the schema lacks."""
+def prune(row: ColumnPlan, members: Members) -> Members:
+    """Return a studied record without the fields that the schema lacks."""
+    pruned = _prune(row, members)
+    assert isinstance(pruned, tuple)
+    return pruned
+
+
+def _prune(plan: ColumnPlan, tree: Tree) -> Tree:
     if isinstance(tree, tuple):
         if plan.shape is Shape.MAP:
             (value,) = plan.children.values()
-            return tuple((name, prune(value, below)) for name, below in tree)
+            return tuple((name, _prune(value, below)) for name, below in tree)
         children = plan.children
         return tuple(
-            (name, prune(children[name], below)) for name, below in tree if name in children
+            (name, _prune(children[name], below)) for name, below in tree if name in children
         )
     if isinstance(tree, list):
         (element,) = plan.children.values()
-        return [prune(element, below) for below in tree]
+        return [_prune(element, below) for below in tree]
     return tree
 
 
@@ -152,7 +171,7 @@ def _value(plan: ColumnPlan, tree: Tree, findings: Findings | None) -> object:
 def _struct(plan: ColumnPlan, tree: Tree, findings: Findings | None) -> object:
     if not isinstance(tree, tuple):
         raise _wrong_type(plan, tree)
-    values: dict[str, object] = dict.fromkeys(plan.children)
+    values: dict[str, Any] = dict.fromkeys(plan.children)
     for name, below in tree:
         child = plan.children.get(name)
         if child is not None:

@@ -28,7 +28,7 @@ class Number(str):
     __slots__ = ()
 
 
-Tree: TypeAlias = "None | bool | str | Number | list[Tree] | Members"
+Tree: TypeAlias = "bool | str | Number | list[Tree] | Members | None"
 Members: TypeAlias = "tuple[tuple[str, Tree], ...]"
 
 

@@ -24,15 +24,14 @@ import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2i_core.decode.arrow import AnyArray, byte_lengths, ends_with, joined, replace, surround
 from k2i_core.decode.isolation import UnfitError
 from k2i_core.errors import ConfigError
-
-AnyArray: TypeAlias = "pa.Array[Any]"
 
 Conversion: TypeAlias = Callable[[AnyArray], AnyArray]
 """Array of the parse type → array of the column's type, as long. Raises `UnfitError` or
@@ -91,20 +90,17 @@ def spell(column_type: pa.DataType, time_format: str | None) -> Spelling | None:
 
 
 def _text_conversion(column_type: pa.DataType) -> Conversion | None:
-    types = pa.types
     if is_timestamp_us(column_type):
         return lambda texts: _timestamps(texts, column_type)
-    if types.is_date32(column_type):
-        return _dates
-    if column_type == pa.time64("us"):
-        return _times
-    if column_type == pa.uuid():
-        return _uuids
-    if types.is_binary(column_type):
-        return _base64_bytes
     if isinstance(column_type, pa.FixedSizeBinaryType):
         return lambda texts: _fixed(texts, column_type)
-    return None
+    conversions: dict[pa.DataType, Conversion] = {
+        pa.date32(): _dates,
+        pa.time64("us"): _times,
+        pa.uuid(): _uuids,
+        pa.binary(): _base64_bytes,
+    }
+    return conversions.get(column_type)
 
 
 def is_timestamp_us(column_type: pa.DataType) -> bool:
@@ -129,7 +125,7 @@ def check_time_format(path: str, column_type: pa.DataType, time_format: str) -> 
 
 
 def _finite(numbers: AnyArray) -> AnyArray:
-    # Arrow's parser takes NaN and Infinity, which JSON lacks, and makes float32 infinite on overflow.
+    # Arrow's parser takes NaN and Infinity, which JSON lacks, and overflows a float32 to infinity.
     if pc.all(pc.is_finite(numbers)).as_py() is False:
         raise UnfitError
     return numbers
@@ -168,7 +164,7 @@ def _dates(texts: AnyArray) -> AnyArray:
 
 def _times(texts: AnyArray) -> AnyArray:
     # Arrow casts text to timestamps only; on the first day of the epoch, that is the time of day.
-    stamps = pc.binary_join_element_wise("1970-01-01T", texts, "")
+    stamps = surround("1970-01-01T", texts, "")
     return _cast_times(stamps, pa.timestamp("us")).cast(pa.time64("us"))
 
 
@@ -181,15 +177,15 @@ def _check_range(numbers: AnyArray, allowed: tuple[int, int]) -> None:
 
 def _uuids(texts: AnyArray) -> AnyArray:
     _check_pattern(texts, UUID)
-    digits = pc.replace_substring(texts.fill_null(NIL_UUID), pattern="-", replacement="")
-    packed = pa.py_buffer(binascii.unhexlify(_concatenated(digits)))
+    digits = replace(texts.fill_null(NIL_UUID), "-", "")
+    packed = pa.py_buffer(binascii.unhexlify(joined(digits)))
     storage = pa.Array.from_buffers(pa.binary(16), len(texts), [None, packed])
     return pa.ExtensionArray.from_storage(pa.uuid(), _with_nulls(storage, texts))
 
 
 def _fixed(texts: AnyArray, column_type: pa.FixedSizeBinaryType) -> AnyArray:
     decoded = _base64_bytes(texts)
-    _check_range(pc.binary_length(decoded), (column_type.byte_width, column_type.byte_width))
+    _check_range(byte_lengths(decoded), (column_type.byte_width, column_type.byte_width))
     return decoded.cast(column_type)
 
 
@@ -197,17 +193,17 @@ def _base64_bytes(texts: AnyArray) -> AnyArray:
     """Decode all texts in one call: with padding read as zero bits, they decode as one text."""
     _check_pattern(texts, BASE64)
     present = texts.fill_null("")
-    text = _concatenated(present)
+    text = joined(present)
     decoded = binascii.a2b_base64(text.replace(b"=", b"A"))
-    lengths = pc.multiply(pc.divide(pc.binary_length(present).cast(pa.int64()), 4), 3)
+    lengths = pc.multiply(pc.divide(byte_lengths(present).cast(pa.int64()), 4), 3)
     ends = pc.cumulative_sum(lengths)
     offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends]).cast(pa.int32())
     padded = pa.Array.from_buffers(
         pa.binary(), len(texts), [None, offsets.buffers()[1], pa.py_buffer(decoded)]
     )
     if b"=" in text:
-        one = pc.cast(pc.ends_with(present, pattern="="), pa.int32())
-        two = pc.cast(pc.ends_with(present, pattern="=="), pa.int32())
+        one = pc.cast(ends_with(present, "="), pa.int32())
+        two = pc.cast(ends_with(present, "=="), pa.int32())
         cut_bytes = pc.add(one, two)
         padded = pc.choose(
             cut_bytes, padded, pc.binary_slice(padded, 0, -1), pc.binary_slice(padded, 0, -2)
@@ -218,12 +214,6 @@ def _base64_bytes(texts: AnyArray) -> AnyArray:
 def _check_pattern(texts: AnyArray, pattern: str) -> None:
     if pc.all(pc.match_substring_regex(texts, pattern=pattern)).as_py() is False:
         raise UnfitError
-
-
-def _concatenated(texts: AnyArray) -> bytes:
-    """Return the bytes of n non-null texts, one after the other."""
-    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    return pc.binary_join(whole, "")[0].as_buffer().to_pybytes()
 
 
 def _with_nulls(values: AnyArray, texts: AnyArray) -> AnyArray:

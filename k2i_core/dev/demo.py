@@ -41,7 +41,7 @@ _READY_SECONDS_MAX = 90.0
 """Larger: a worker that never gets ready is noticed later. Smaller: a busy machine fails."""
 
 _CATCH_UP_SECONDS_MAX = 30.0
-"""Larger: Ctrl-C with a slow worker takes longer. Smaller: more orders are left for the next run."""
+"""Larger: Ctrl-C with a slow worker takes longer. Smaller: more orders wait for the next run."""
 
 _PRODUCER_SECONDS_MAX = 45.0
 """Longer than the producer itself waits for Kafka's last answers."""
@@ -93,8 +93,24 @@ class DemoOutcome:
     after: TableFigures
     unread_count: int
     worker_exit_code: int
-    worker_log: str
+    worker_log: tuple[str, ...]
     verification: Verification | None
+
+    @property
+    def row_count(self) -> int:
+        """Rows that this run committed."""
+        return self.after.row_count - self.before.row_count
+
+    @property
+    def dead_letter_count(self) -> int:
+        """Dead letters that this run committed."""
+        return self.after.dead_letter_count - self.before.dead_letter_count
+
+    @property
+    def left_over_count(self) -> int:
+        """Orders of an earlier run that this one read."""
+        read_count = self.row_count + self.dead_letter_count + self.unread_count
+        return max(0, read_count - self.produced_count)
 
     @property
     def holds(self) -> bool:
@@ -158,6 +174,9 @@ class Demo:
         self._home.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(_locked(self._home))
+            if self.pipeline_file.exists():
+                # Before anything is started, because people change the file.
+                self._load_pipeline()
             # Before Kafka, because a worker that was left behind may still want to flush.
             self._worker.claim()
             stack.callback(self._worker.stop)
@@ -169,7 +188,8 @@ class Demo:
             producer = self._make_producer(pipeline, topic)
             on_running()
             self._start_worker()
-            self._tell_commands(self.pipeline_file)
+            if self._is_well():
+                self._tell_commands(self.pipeline_file)
             return self._produce_and_prove(pipeline, producer, server, table, before)
 
     def _start_kafka(self, stack: ExitStack) -> KafkaServer | None:
@@ -191,8 +211,7 @@ class Demo:
         if is_new:
             # A broker that is given today may be missing tomorrow, and then a port is needed.
             port = server.port if server else _free_port()
-            max_age = self._settings.max_age or "2s"
-            write_pipeline_file(self.pipeline_file, port=port, max_age=max_age)
+            write_pipeline_file(self.pipeline_file, port=port)
             self._view.note(f"wrote the pipeline file {self.pipeline_file}")
         return server
 
@@ -245,6 +264,9 @@ class Demo:
                 message = f"the worker does not get ready: {problems} log={self._log_path}"
                 raise UnavailableError(message)
 
+    def _is_well(self) -> bool:
+        return not self._stop.is_set() and self._worker.exit_code is None
+
     def _produce_and_prove(
         self,
         pipeline: Pipeline,
@@ -254,11 +276,14 @@ class Demo:
         before: TableFigures,
     ) -> DemoOutcome:
         production = _Production(producer, self._settings.rate, self._clock)
-        if not self._stop.is_set() and self._worker.exit_code is None:
+        if self._is_well():
             production.start()
             self._watch(production, server, table, before)
         self._view.end()
-        self._view.note("no more orders; the worker catches up and flushes")
+        if self._worker.exit_code is None:
+            self._view.note("no more orders; the worker catches up and flushes")
+        else:
+            self._view.note("THE WORKER ENDED BY ITSELF, so this run ends")
         production.end()
         unread_count = self._wait_until_caught_up(pipeline, table)
         exit_code = self._worker.stop() or 0
@@ -275,7 +300,7 @@ class Demo:
             after=after,
             unread_count=unread_count,
             worker_exit_code=exit_code,
-            worker_log=self._worker.last_log_lines(_LOG_LINES_SHOWN) if exit_code else "",
+            worker_log=self._worker.last_words(_LOG_LINES_SHOWN) if exit_code else (),
             verification=verification,
         )
 

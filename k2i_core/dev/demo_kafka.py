@@ -46,7 +46,7 @@ def start_kafka(
     def on_download(done_count: int, count: int) -> None:
         nonlocal last_noted
         # A line for each quarter: the downloads run side by side and end in bursts.
-        if done_count == 0 or done_count == count or done_count - last_noted >= count // 4:
+        if done_count in {0, count} or done_count - last_noted >= count // 4:
             last_noted = done_count
             note(f"downloading Kafka, once: {done_count}/{count} jars")
 

@@ -40,19 +40,21 @@ table:
   # bucket(16, customer_id) would make sixteen of every one.
   partition_by: ["day(created_at)"]
   sort_by: [created_at]
+  # An unknown field or a number too large makes a dead letter. With add_columns the table would
+  # get the column, or a wider one, and the record its row.
+  schema_evolution: strict
 flush:
-  max_age: {max_age} # rows are in the table this long after they were read; a smaller age, more files
+  max_age: 2s # from read to committed; half of it makes twice as many files
 state_directory: {state}
 """
 
 
-def write_pipeline_file(path: Path, *, port: int, max_age: str) -> None:
+def write_pipeline_file(path: Path, *, port: int) -> None:
     """Write the file into its home directory, which holds catalog, warehouse and state as well.
 
     Args:
         path: Where; its directory exists.
         port: Of the demo's own broker.
-        max_age: Of unflushed rows, as written in a pipeline file.
 
     Raises:
         ConfigError: The path cannot be part of a setting.
@@ -72,7 +74,6 @@ def write_pipeline_file(path: Path, *, port: int, max_age: str) -> None:
         table=TABLE,
         loopback=LOOPBACK,
         port=port,
-        max_age=max_age,
         columns="\n".join(columns),
         catalog=_quoted(f"sqlite:///{home / 'catalog.db'}"),
         warehouse=_quoted(str(home / "warehouse")),

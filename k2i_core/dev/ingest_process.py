@@ -29,6 +29,7 @@ is cut off, and its rows come only with the next run."""
 _ANSWER_SECONDS_MAX = 2.0
 _POLL_SECONDS = 0.05
 _FLUSHES_KEPT = 5
+_LOG_LINES_READ = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,10 @@ class IngestProcess:
         if (pid := self._process.pid) is not None:
             os.kill(pid, signal.SIGTERM)
             deadline = self._clock.boot_seconds() + STOP_SECONDS_MAX
-            while self._process.pid is not None and self._clock.boot_seconds() < deadline:
+            while self.exit_code is None and self._clock.boot_seconds() < deadline:
                 self._clock.sleep(_POLL_SECONDS)
-        code = self.exit_code
         self._process.stop()
-        return self.exit_code if code is None else code
+        return self.exit_code
 
     def figures(self) -> WorkerFigures | None:
         """Ask the worker; None while it does not answer."""
@@ -155,9 +155,24 @@ class IngestProcess:
                 self._flushes.append(_read_flush(json.loads(line)))
         return tuple(self._flushes)
 
-    def last_log_lines(self, line_count: int) -> str:
-        """Return the end of its log."""
-        return self._process.last_log_lines(line_count)
+    def last_words(self, line_count: int) -> tuple[str, ...]:
+        """Return the end of its log for people, without the flushes that went well."""
+        lines = self._process.last_log_lines(_LOG_LINES_READ).splitlines()
+        telling = [line for line in lines if '"flush committed"' not in line]
+        return tuple(map(_for_people, telling[-line_count:]))
+
+
+def _for_people(line: str) -> str:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line  # a traceback, or the command line's own last sentence
+    if not isinstance(event, dict):
+        return line
+    fields = cast("dict[str, object]", event)
+    time, level, what = (str(fields.pop(key, "")) for key in ("timestamp", "level", "event"))
+    fields.pop("logger", None)
+    return " ".join([time[11:19], level, what, *(f"{key}={fields[key]}" for key in fields)])
 
 
 def _read_figures(families: Iterable[Metric], problems: tuple[str, ...]) -> WorkerFigures:

@@ -58,7 +58,7 @@ class PlainView:
 
 
 class LiveView:
-    """Steps scroll by above a panel that stays; a context manager, so that the cursor comes back."""
+    """Steps scroll by above a panel that stays; leaving the context gives the cursor back."""
 
     def __init__(self, console: Console, clock: Clock, title: str) -> None:
         """Draw on `console`; the panel appears with the first figures."""
@@ -99,9 +99,9 @@ class LiveView:
 
 
 def _print_step(console: Console, seconds: float, text: str) -> None:
-    console.print(
-        Text.assemble((f"{seconds:6.1f} s  ", "dim"), text), soft_wrap=True, highlight=False
-    )
+    first, *more = text.splitlines()
+    lines = [Text.assemble((f"{seconds:6.1f} s  ", "dim"), first), *map(Text, more)]
+    console.print(Text("\n").join(lines), soft_wrap=True, highlight=False)
 
 
 def progress_line(moment: Moment) -> str:
@@ -137,9 +137,7 @@ def draw(moment: Moment, title: str) -> RenderableType:
     return Panel(
         Group(*parts),
         title=Text(f" {title} ", style="bold"),
-        subtitle=Text(
-            f" {minutes:02d}:{seconds:02d} · Ctrl-C stops with a last flush and a proof "
-        ),
+        subtitle=Text(f" {minutes:02d}:{seconds:02d} · Ctrl-C: last flush, proof, end "),
         box=box.ROUNDED,
         padding=(1, 2),
         width=80,

@@ -96,21 +96,13 @@ def compression_options(target: WriteTarget) -> Mapping[str, Any]:
 
 def plan_by_type(target: WriteTarget) -> EncodingPlan:
     """Choose by the columns' types alone."""
-    physical_types = leaf_types(target.schema)
-    encodings = {
-        path: DICTIONARY if path in ALWAYS_DICTIONARY else default
-        for path, physical_type in physical_types.items()
-        for default in [next(iter(_candidates(physical_type, target)))]
-    }
+    encodings = {path: next(iter(able)) for path, able in _candidates(target).items()}
     return EncodingPlan(target.schema, encodings)
 
 
 def plan_by_sample(sample: pa.Table, target: WriteTarget) -> EncodingPlan:
     """Encode the sample in every way that could pay and take the smallest of each column."""
-    candidates = {
-        path: _candidates(physical_type, target)
-        for path, physical_type in leaf_types(target.schema).items()
-    }
+    candidates = _candidates(target)
     best: dict[str, tuple[float, str, int]] = {}
     for trial in _trials(candidates):
         for path, chunk in _column_chunks(sample, trial, target).items():
@@ -120,7 +112,6 @@ def plan_by_sample(sample: pa.Table, target: WriteTarget) -> EncodingPlan:
             if path not in best or cost * handicap < best[path][0]:
                 best[path] = (cost * handicap, trial[path], compressed_bytes)
     encodings = {path: encoding for path, (_, encoding, _) in best.items()}
-    encodings |= dict.fromkeys(ALWAYS_DICTIONARY & encodings.keys(), DICTIONARY)
     encoded_bytes = sum(compressed_bytes for _, _, compressed_bytes in best.values())
     return EncodingPlan(target.schema, encodings, encoded_bytes / max(sample.nbytes, 1))
 
@@ -134,8 +125,17 @@ def leaf_types(schema: pa.Schema) -> Mapping[str, str]:
     return {column.path: column.physical_type for column in columns}
 
 
-def _candidates(physical_type: str, target: WriteTarget) -> Mapping[str, float]:
-    """Return the encodings that could pay with their handicaps, the default first."""
+def _candidates(target: WriteTarget) -> Mapping[str, Mapping[str, float]]:
+    """Return leaf path → the encodings that could pay with their handicaps, the default first."""
+    return {
+        path: {DICTIONARY: 1.0}
+        if path in ALWAYS_DICTIONARY
+        else _candidates_of(physical_type, target)
+        for path, physical_type in leaf_types(target.schema).items()
+    }
+
+
+def _candidates_of(physical_type: str, target: WriteTarget) -> Mapping[str, float]:
     if physical_type == "BOOLEAN":
         return {PLAIN: 1.0}
     allowed = dict(_INTEGER_HANDICAPS if physical_type in _INTEGER_TYPES else _HANDICAPS)

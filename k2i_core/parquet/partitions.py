@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2i_core.errors import IncompatibleSchemaError
 from k2i_core.parquet.columns import column_at, storage_of
 from k2i_core.write_target import IcebergPartition, PartitionField
 
@@ -27,11 +28,12 @@ def split(
         rows: n rows × the table's schema, n > 0.
         partition_fields: At least one.
 
+    Raises:
+        IncompatibleSchemaError: A value has no partition that Iceberg can store, such as the lowest
+            decimal truncated; no commit would ever take it.
+
     """
-    columns = [
-        _represented(field.transform(column_at(rows, field.source_path)))
-        for field in partition_fields
-    ]
+    columns = [_represented(_transformed(rows, field)) for field in partition_fields]
     codes, code_count = _codes(columns)
     if code_count == 1:
         yield _partition_at(columns, 0), rows
@@ -44,6 +46,22 @@ def split(
     for start, end in pairwise([0, *ends]):
         indices = order.slice(start, end - start)
         yield _partition_at(columns, indices[0].as_py()), rows.take(indices)
+
+
+def _transformed(rows: pa.RecordBatch, field: PartitionField) -> _Column:
+    try:
+        column = field.transform(column_at(rows, field.source_path))
+        if pa.types.is_decimal(column.type):
+            # Only decimals, because truncation may give them more digits than their type has.
+            column.validate(full=True)
+    except (ValueError, OverflowError) as error:
+        # The cause may quote a value, so it stays out of the message.
+        message = (
+            f"rows do not fit the table: partition field={field.name} cannot take a value of "
+            f"column={'.'.join(field.source_path)}, partition by another transform"
+        )
+        raise IncompatibleSchemaError(message) from error
+    return column
 
 
 def _represented(column: _Column) -> _Column:

@@ -112,7 +112,8 @@ class RollingWriter:
 
         Raises:
             UnavailableError: The store failed; the generation is lost, read it again.
-            IncompatibleSchemaError: The rows are not of the table's schema: reload the table.
+            IncompatibleSchemaError: The rows are not of the table's schema, or a value has no
+                partition: reload the table, or pause it.
 
         """
         self._enter()

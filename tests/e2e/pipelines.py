@@ -2,21 +2,37 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import yaml
+from pyiceberg.table import Table
 
+from k2i_core.cli.verify import run_verification
+from k2i_core.clock import RandomIds, SystemClock
+from k2i_core.config import Pipeline, load_pipeline
 from k2i_core.dev.orders import ORDERS, EventSet
+from k2i_core.ledger import Share
+from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.settings import catalog_opener
+from k2i_core.worker import Until, Worker
 
 ROOT = Path(__file__).parents[2]
+WHOLE = Share(0, 1)
+WAIT_SECONDS_MAX = 150.0
+"""For what takes seconds: a start alone takes a minute on a machine that does ten other things."""
+
 K2I = [sys.executable, "-m", "k2i_core.cli"]
 
 
@@ -41,6 +57,7 @@ class PipelineOnDisk:
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
         )
 
     def ingest_until_caught_up(self, *options: str) -> None:
@@ -57,14 +74,44 @@ class PipelineOnDisk:
         assert found["holds"], json.dumps(found["findings"], indent=1)[:4000]
         return found
 
-    def start_worker(self, share: str = "0/1", *options: str) -> "WorkerProcess":
+    @property
+    def settings(self) -> Pipeline:
+        return load_pipeline(self.path)
+
+    def ingest_here(self, share: Share = WHOLE) -> None:
+        """Catch up in this process: all that `k2i ingest` does, without two seconds of imports."""
+        settings = self.settings
+        surroundings = Surroundings(SystemClock(), SystemClock(), RandomIds())
+        Worker(
+            lambda: open_session(settings, share, surroundings),
+            Until(caught_up=True),
+            lambda: False,
+            SystemClock(),
+        ).run()
+
+    def assert_holds_here(self) -> dict[str, Any]:
+        found = dict(run_verification(self.settings, with_topic=True).to_json())
+        assert found["holds"], json.dumps(found["findings"], indent=1)[:4000]
+        return found
+
+    def load_table(self, identifier: str | None = None) -> Table:
+        return catalog_opener(self.settings)().load_table(identifier or self.table)
+
+    def rows(self) -> pa.Table:
+        return self.load_table().scan().to_arrow()
+
+    def dead_letters(self) -> pa.Table:
+        return self.load_table(self.settings.dead_letter_table).scan().to_arrow()
+
+    def start_worker(self, share: str | None = "0/1", *options: str) -> "WorkerProcess":
+        """Start one share, or with None all workers of the file."""
         number = len(list(self.directory.glob("worker-*.log")))
         log = self.directory / f"worker-{number}.log"
         port_file = self.directory / f"worker-{number}.port"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*K2I, "ingest", str(self.path), "--worker", share, "--port", "0"]
-                + ["--port-file", str(port_file), *options],
+                [*K2I, "ingest", str(self.path), "--port", "0", *options]
+                + (["--worker", share, "--port-file", str(port_file)] if share else []),
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -85,19 +132,51 @@ class WorkerProcess:
     def flush_count(self) -> int:
         return sum(line.get("event") == "flush committed" for line in self.log_lines())
 
-    def wait_for(self, is_there: Callable[[], bool], timeout: float = 60) -> None:
+    def row_count(self) -> int:
+        """Rows whose flush was reported."""
+        lines = [line for line in self.log_lines() if line.get("event") == "flush committed"]
+        return sum(line["row_count"] for line in lines)
+
+    def wait_for(self, is_there: Callable[[], bool], timeout: float = WAIT_SECONDS_MAX) -> None:
         deadline = time.monotonic() + timeout
         while not is_there():
             assert self.process.poll() is None, self.tail()
             assert time.monotonic() < deadline, self.tail()
             time.sleep(0.05)
 
-    def wait_for_flushes(self, count: int, timeout: float = 60) -> None:
+    def wait_for_flushes(self, count: int, timeout: float = WAIT_SECONDS_MAX) -> None:
         self.wait_for(lambda: self.flush_count() >= count, timeout)
 
     def status_url(self) -> str:
         self.wait_for(self.port_file.exists)
         return f"http://127.0.0.1:{self.port_file.read_text().strip()}"
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of one of the worker's own pages."""
+        try:
+            with urllib.request.urlopen(self.status_url() + path, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def checks(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.ask("/readyz")[1])["checks"]
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = self.ask("/metrics")[1].splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[{{ ]", line))
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def last_words(self) -> str:
+        """What the command printed when it failed."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if line.startswith("k2i: "))
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
@@ -110,6 +189,13 @@ class WorkerProcess:
         """Ask for a last flush; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+
+def eventually(is_there: Callable[[], bool], timeout: float = WAIT_SECONDS_MAX) -> None:
+    deadline = time.monotonic() + timeout
+    while not is_there():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -55,6 +55,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from k2i_core.errors import IncompatibleSchemaError
 from k2i_core.parquet import encodings
 from k2i_core.parquet.encodings import EncodingMemory, EncodingPlan
 from k2i_core.write_target import WriteLimits, WriteTarget
@@ -344,6 +345,19 @@ def test_buckets_are_those_of_the_specification(
     )
 
     assert file.iceberg_partition == ((hash_value & 0x7FFF_FFFF) % 1_000,)
+
+
+def test_a_decimal_whose_truncation_cannot_be_stored_stops_the_table(catalog: SqlCatalog) -> None:
+    schema = narrow_schema("price")
+    (row,) = narrowed(all_rows(1, 1), schema)
+
+    with pytest.raises(IncompatibleSchemaError, match="column=price"):
+        write_table(
+            catalog,
+            schema,
+            batches_of([{**row, "price": exact(-(10**9) + 1, 2)}], schema),
+            partition_spec=partition_spec(schema, ("price", TruncateTransform(50))),
+        )
 
 
 def test_several_partition_fields_and_a_sort_order_work_together(

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -75,7 +76,7 @@ def grow(values: list[bytes], schema: pa.Schema) -> tuple[pa.Schema, DecodedValu
         assert not changes.refusals(SchemaEvolution.ADD_COLUMNS)
         assert apply(schema, changes).equals(decoded.proposed_schema)
         schema = decoded.proposed_schema
-    raise AssertionError("still growing")
+    pytest.fail("still growing")
 
 
 def verdicts(decoded: DecodedValues, count: int) -> list[Any]:
@@ -118,19 +119,19 @@ def test_growing_keeps_every_row_that_was_one_before(
     for index, old in zip(kept, before.rows.to_pylist(), strict=True):
         new = rows[index]
         assert isinstance(new, dict), (values[index], new, grown)
-        assert all(new[name] == pytest_like(old[name], new[name]) for name in old)
+        assert all(new[name] == with_new_nulls(old[name], new[name]) for name in old)
 
 
-def pytest_like(old: Any, new: Any) -> Any:
+def with_new_nulls(old: Any, new: Any) -> Any:
     """Return `new` when it is `old` with further null fields inside, else `old`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        same = all(pytest_like(old[n], new[n]) == new[n] for n in old)
+        same = all(with_new_nulls(old[n], new[n]) == new[n] for n in old)
         return new if same and all(new[n] is None for n in set(new) - set(old)) else old
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
         same = len(old) == len(new)
         return (
             new
-            if same and all(pytest_like(o, n) == n for o, n in zip(old, new, strict=True))
+            if same and all(with_new_nulls(o, n) == n for o, n in zip(old, new, strict=True))
             else old
         )
     return new if old == new else old

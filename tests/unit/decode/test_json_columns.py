@@ -48,6 +48,12 @@ def test_a_text_that_is_not_one_object_of_the_schema_is_refused(text: str) -> No
             read(*texts)
 
 
+def test_a_string_cannot_run_on_into_the_next_text() -> None:
+    # Joined without a newline these would be three values, as many as there are texts.
+    with pytest.raises(UnreadableError):
+        read('{"s":"x}', '{"}', "{}{}")
+
+
 def test_a_newline_between_tokens_is_no_boundary() -> None:
     rows = read('{\n"a":\n1}', '{"a"\n:2\n,"o"\n:\n{\n}\n}')
 

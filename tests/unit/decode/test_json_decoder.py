@@ -141,6 +141,8 @@ BAD = {
     b'{"id":1,"amount":123456789.5}': ("number_out_of_range", "amount: "),
     b'{"id":1,"amount":"-1e8"}': ("number_out_of_range", "amount: "),
     b'{"id":1,"wide":%s}' % (b"1" * 38): ("number_out_of_range", "wide: "),
+    # Moved by two digits, this overflows 256 bits.
+    b'{"id":1,"wide":%d}' % ((2**256 + 64) // 100): ("number_out_of_range", "wide: "),
     b'{"id":1,"seconds":253402300800}': ("number_out_of_range", "seconds: "),
     b'{"id":1,"seconds":9223372036854775807}': ("number_out_of_range", "seconds: "),
     b'{"id":1,"items":[{"sku":"a","price":1.005}]}': ("number_out_of_range", "items[].price: "),
@@ -429,6 +431,20 @@ def test_nested_maps_of_converted_values_are_rebuilt() -> None:
         {"outer": None},
         {"outer": [("a", [("b", [UUID(key), None])]), ("c", None)]},
     ]
+
+
+def test_a_null_struct_beside_a_map_has_no_values_below_it() -> None:
+    place = pa.struct([pa.field("day", pa.date32(), nullable=False), pa.field("key", pa.uuid())])
+    schema = MAP_SCHEMA.append(pa.field("where", place))
+    values = [b'{"id":1}', b'{"id":2,"where":{"day":"2024-01-01"}}', b'{"id":3,"where":{}}']
+
+    decoded = decode(values, schema)
+
+    assert decoded.rows.column("where").to_pylist() == [
+        None,
+        {"day": date(2024, 1, 1), "key": None},
+    ]
+    assert [failure.index for failure in decoded.failures] == [2]
 
 
 def test_a_null_struct_hides_the_required_fields_below_it() -> None:

@@ -21,6 +21,7 @@ ROW_SCHEMA = pa.schema(
     [
         pa.field("id", pa.int32(), metadata={"PARQUET:field_id": "1"}),
         pa.field("ratio", pa.float32(), nullable=False),
+        pa.field("plain", pa.list_(pa.field("element", pa.struct([pa.field("a", pa.int32())])))),
         pa.field("items", pa.list_(pa.field("element", ITEM, nullable=False))),
     ]
 )
@@ -187,13 +188,15 @@ def test_unknown_fields_that_hold_nothing_are_dropped(schema: pa.Schema) -> None
 
 
 def test_an_empty_unknown_field_in_every_record_costs_no_isolation() -> None:
-    values = [b'{"ratio":1,"items":[{"sku":"a","old":null}],"legacy":[],"gone":{"x":null}}'] * 300
+    value = b'{"ratio":1,"items":[{"sku":"a","old":null}],"legacy":[],"gone":{"x":null}'
+    values = [value + b',"plain":[null,{"a":1,"old":[]}]}', value + b"}"] * 150
 
     decoded = decode(values)
 
     assert (decoded.proposed_schema, decoded.failures) == (None, ())
     assert decoded.rows.schema.equals(ROW_SCHEMA, check_metadata=True)
     assert decoded.rows.column("items").to_pylist()[299] == [{"sku": "a", "n": None}]
+    assert decoded.rows.column("plain").to_pylist()[298:] == [[None, {"a": 1}], None]
     decoded.rows.validate(full=True)
 
 

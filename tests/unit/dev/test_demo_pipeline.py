@@ -19,7 +19,7 @@ def test_the_file_is_valid_wherever_the_home_is(tmp_path: Path, name: str) -> No
     path = tmp_path / name / "orders.yaml"
     path.parent.mkdir()
 
-    write_pipeline_file(path, port=20_123, max_age="2s")
+    write_pipeline_file(path, port=20_123)
 
     pipeline = load_pipeline(path, environ={})
     assert pipeline.kafka.bootstrap_servers == "127.0.0.1:20123"
@@ -32,7 +32,7 @@ def test_the_file_is_valid_wherever_the_home_is(tmp_path: Path, name: str) -> No
 
 def test_k2i_kafka_wins_over_the_port_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "orders.yaml"
-    write_pipeline_file(path, port=20_123, max_age="2s")
+    write_pipeline_file(path, port=20_123)
 
     pipeline = load_pipeline(path, environ={"K2I_KAFKA": "kafka.example:9092"})
 
@@ -41,7 +41,7 @@ def test_k2i_kafka_wins_over_the_port_in_the_file(tmp_path: Path) -> None:
 
 def test_another_port_changes_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "orders.yaml"
-    write_pipeline_file(path, port=20_123, max_age="2s")
+    write_pipeline_file(path, port=20_123)
     before = path.read_text()
 
     replace_own_port(path, 21_000)
@@ -63,6 +63,6 @@ def test_a_home_that_cannot_be_written_into_settings_is_refused(tmp_path: Path, 
     path.parent.mkdir()
 
     with pytest.raises(ConfigError, match="home="):
-        write_pipeline_file(path, port=20_123, max_age="2s")
+        write_pipeline_file(path, port=20_123)
 
     assert not path.exists()

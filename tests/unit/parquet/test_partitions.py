@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from k2i_core.errors import IncompatibleSchemaError
 from k2i_core.parquet.partitions import split
 from k2i_core.records import WrittenFile
 from k2i_core.write_target import PartitionField, WriteLimits
@@ -148,6 +149,28 @@ def test_nested_columns_survive_the_split() -> None:
     expected = {row["_kafka"]["offset"]: row for row in rows.to_pylist()}
     for row in (row for file in files for row in store.rows_of(file)):
         assert row == expected[row["_kafka"]["offset"]]
+
+
+def test_a_value_that_has_no_partition_stops_the_table_and_is_not_quoted() -> None:
+    lowest = pa.array([Decimal("-9999999.99")], pa.decimal128(9, 2))
+    too_low = pa.array([-(10**9)], pa.int64()).cast(pa.decimal128(19, 0)).cast(pa.decimal128(21, 2))
+    (_, buffer) = too_low.buffers()
+    outside = pa.Array.from_buffers(pa.decimal128(9, 2), 1, [None, buffer])
+    fields = (PartitionField("p", ("price",), lambda _column: outside),)
+
+    with pytest.raises(IncompatibleSchemaError, match="column=price") as caught:
+        write(MemoryStore(), fields, rows_with(0, price=lowest))
+
+    assert "9999" not in str(caught.value)
+
+
+def test_a_transform_that_fails_stops_the_table() -> None:
+    def fail(_column: pa.Array) -> pa.Array:
+        message = "out of range"
+        raise OverflowError(message)
+
+    with pytest.raises(IncompatibleSchemaError, match="field=p"):
+        write(MemoryStore(), (PartitionField("p", ("n",), fail),), rows_with(0, n=pa.array([1])))
 
 
 def test_open_files_are_bounded_and_no_row_is_lost_by_it() -> None:

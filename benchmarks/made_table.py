@@ -1,0 +1,125 @@
+"""A table filled through the real writer and the real commit, without Kafka.
+
+Rows have offsets as if polled: Kafka partitions in turn, each contiguous from 0, so that a
+generation can be committed and proven like any other.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.bench import PARTITION_COUNT, read_pipeline
+from k2i_core.clock import Clock, RandomIds
+from k2i_core.iceberg.commit import TableCommitter
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.tables import create_or_adopt
+from k2i_core.iceberg.write_targets import write_target
+from k2i_core.ledger import Epoch, Identity, Share
+from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.parquet.encodings import EncodingMemory
+from k2i_core.parquet.writer import RollingWriter
+from k2i_core.records import KAFKA_COLUMN, KAFKA_TYPE, CommitReport, CountedRange, RangeCounts
+from k2i_core.txlog.directory import TransactionLogFile
+from k2i_core.wiring.sessions import make_decoder, state_directory
+from k2i_core.wiring.settings import catalog_opener, commit_limits, table_settings
+
+TOPIC = "made"
+
+
+class MadeTable:
+    """A pipeline's target table, owned by this process."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Create the table and take it over."""
+        self._clock = clock
+        self._next_offsets = [0] * PARTITION_COUNT
+        self._generation = 0
+        pipeline = read_pipeline(path)
+        row_schema = pipeline.row_schema()
+        assert row_schema is not None
+        self._open_catalog = catalog_opener(pipeline)
+        self._identifier = pipeline.table.identifier
+        self._decoder = make_decoder(pipeline)(row_schema)
+        self._ready = create_or_adopt(
+            self._open_catalog(),
+            self._identifier,
+            row_schema,
+            table_settings(pipeline),
+            pipeline.table.schema_evolution,
+        )
+        ids = RandomIds()
+        self._log = TransactionLogFile(state_directory(pipeline) / "txlog", ids.token())
+        self._committer = TableCommitter(
+            PyIcebergGateway(self._open_catalog, self._identifier),
+            self._clock,
+            ids,
+            commit_limits(pipeline),
+            log_attempt=self._log.attempted,
+        )
+        self._encodings = EncodingMemory()
+        self._owner, _ = self._committer.claim(
+            Share(0, 1),
+            Identity(pipeline.name, "made-cluster", {TOPIC: "made-topic"}),
+            {TopicPartition(TOPIC, n): 0 for n in range(PARTITION_COUNT)},
+            Epoch(0),
+        )
+
+    def commit(self, groups: Iterable[Sequence[bytes]]) -> CommitReport:
+        """Write groups of records to the next offsets of every Kafka partition, and commit them.
+
+        Args:
+            groups: Only one is held as rows at a time.
+
+        """
+        self._generation += 1
+        stem = f"{self._owner.epoch}-0-1-{self._generation}"
+        target = write_target(self._ready.table, stem)
+        writer = RollingWriter(
+            target,
+            self._clock,
+            lambda path: self._log.file(self._identifier, self._generation, path),
+            self._encodings,
+        )
+        starts = list(self._next_offsets)
+        for group in groups:
+            writer.write(self._rows(group))
+        files = writer.close()
+        ranges = tuple(
+            CountedRange(
+                OffsetRange(TopicPartition(TOPIC, n), start, end),
+                RangeCounts(row_count=end - start),
+            )
+            for n, (start, end) in enumerate(zip(starts, self._next_offsets, strict=True))
+            if start < end
+        )
+        report = self._committer.append(self._owner, ranges, files)
+        self._log.landed(self._identifier, self._generation)
+        return report
+
+    def close(self) -> None:
+        """End the transaction log."""
+        self._log.close()
+
+    def _rows(self, values: Sequence[bytes]) -> pa.RecordBatch:
+        count = len(values)
+        decoded = self._decoder.decode(pa.array(values, pa.binary()))
+        assert not decoded.failures
+        kafka_partitions = np.arange(count, dtype=np.int32) % PARTITION_COUNT
+        offsets = np.empty(count, dtype=np.int64)
+        for n in range(PARTITION_COUNT):
+            mine = kafka_partitions == n
+            size = int(mine.sum())
+            offsets[mine] = np.arange(self._next_offsets[n], self._next_offsets[n] + size)
+            self._next_offsets[n] += size
+        fields = list(KAFKA_TYPE)
+        columns: list[pa.Array[Any]] = [
+            pa.repeat(pa.scalar(TOPIC), count),
+            pa.array(kafka_partitions),
+            pa.array(offsets),
+            *(pa.nulls(count, field.type) for field in fields[3:]),
+        ]
+        origin = pa.StructArray.from_arrays(columns, fields=fields)
+        return decoded.rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin)

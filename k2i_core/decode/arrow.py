@@ -1,0 +1,83 @@
+"""Arrow calls whose published types are wrong or missing, each with the types that it has.
+
+Nothing is decided here; the rest of the package calls Arrow itself where the types are right.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+AnyArray: TypeAlias = "pa.Array[Any]"
+AnyField: TypeAlias = "pa.Field[Any]"
+
+_pa: Any = pa
+_pc: Any = pc
+_pj: Any = pj
+
+
+def byte_lengths(values: AnyArray) -> AnyArray:
+    """Return the bytes of each text or binary value."""
+    return _pc.binary_length(values)
+
+
+def surround(prefix: str, texts: AnyArray, suffix: str) -> AnyArray:
+    """Return each text with `prefix` before it and `suffix` behind it; null stays null."""
+    # The last argument goes between the others.
+    return _pc.binary_join_element_wise(prefix, texts, suffix, "")
+
+
+def joined(texts: AnyArray) -> bytes:
+    """Return the bytes of all texts, of which none is null, one after the other."""
+    whole = pa.ListArray.from_arrays([0, len(texts)], texts)
+    return _pc.binary_join(whole, "")[0].as_buffer().to_pybytes()
+
+
+def replace(texts: AnyArray, old: str, new: str) -> AnyArray:
+    """Replace a part of each text wherever it occurs."""
+    return _pc.replace_substring(texts, pattern=old, replacement=new)
+
+
+def ends_with(texts: AnyArray, suffix: str) -> AnyArray:
+    """Return whether each text ends so."""
+    return _pc.ends_with(texts, pattern=suffix)
+
+
+def list_array(
+    offsets: AnyArray, elements: AnyArray, type_: pa.DataType, mask: "AnyArray | None"
+) -> AnyArray:
+    """Return lists cut out of `elements`, null where `mask` is true."""
+    return _pa.ListArray.from_arrays(offsets, elements, type=type_, mask=mask)
+
+
+def map_array(
+    offsets: AnyArray,
+    entries: tuple[AnyArray, AnyArray],
+    type_: pa.DataType,
+    mask: "AnyArray | None",
+) -> AnyArray:
+    """Return maps cut out of keys and values, null where `mask` is true."""
+    return _pa.MapArray.from_arrays(offsets, *entries, type=type_, mask=mask)
+
+
+def map_type(key: AnyField, value: AnyField) -> pa.DataType:
+    """Return a map type that keeps both fields as they are."""
+    return _pa.map_(key, value)
+
+
+def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of all batches, of which there is at least one."""
+    return _pa.concat_batches(batches)
+
+
+def batch_of_structs(structs: AnyArray) -> pa.RecordBatch:
+    """Return one column a field."""
+    return _pa.RecordBatch.from_struct_array(structs)
+
+
+def read_json(block: pa.Buffer, options: pj.ParseOptions) -> pa.Table:
+    """Parse one block on this thread."""
+    read_options = pj.ReadOptions(use_threads=False, block_size=block.size)
+    return _pj.read_json(pa.BufferReader(block), read_options=read_options, parse_options=options)
