@@ -1,32 +1,69 @@
-"""`k2i`: the command line, and the only place where an error becomes an exit code."""
+"""`k2i`: the command line, and the only place where an error becomes an exit code.
+
+A command's module is imported when the command is run: a worker that starts again after a crash
+must not wait for the libraries that only queries need.
+"""
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
-import structlog
 import typer
 
-from k2i_core.cli import dead_letters, table
-from k2i_core.cli.dev import dev
+# Typer carries click inside and gives these two no public name.
+from typer._click.core import Command, Context
+from typer.core import TyperGroup
+from typer.main import get_command
+
 from k2i_core.cli.exits import Exit, exit_code_of
-from k2i_core.cli.ingest import ingest
 from k2i_core.cli.options import LogFormat, LogLevel
-from k2i_core.cli.query import query
-from k2i_core.cli.status import status
-from k2i_core.cli.validate import schema, validate
-from k2i_core.cli.verify import verify
 from k2i_core.errors import K2iError
 from k2i_core.log import configure_logging, redact_text
 
+COMMANDS = {
+    "validate": "k2i_core.cli.validate:validate",
+    "ingest": "k2i_core.cli.ingest:ingest",
+    "status": "k2i_core.cli.status:status",
+    "query": "k2i_core.cli.query:query",
+    "verify": "k2i_core.cli.verify:verify",
+    "table": "k2i_core.cli.table:app",
+    "dead-letters": "k2i_core.cli.dead_letters:app",
+    "schema": "k2i_core.cli.validate:schema",
+    "dev": "k2i_core.cli.dev:dev",
+}
+"""Command → module and the function, or the group of commands, in it."""
+
+
+class LazyCommands(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        """Return the commands in the order of the help page."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """Import a command; None when there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        target = getattr(import_module(module), name)
+        if isinstance(target, typer.Typer):
+            return get_command(target)
+        single = typer.Typer(rich_markup_mode=None, add_completion=False)
+        single.command(cmd_name)(target)
+        return get_command(single)
+
+
 app = typer.Typer(
     name="k2i",
+    cls=LazyCommands,
     help="Kafka to Apache Iceberg, exactly once.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-log = structlog.get_logger(__name__)
 
 
 @app.callback()
@@ -45,17 +82,6 @@ def configure(
     if log_level is None:
         log_level = LogLevel.INFO if context.invoked_subcommand == "ingest" else LogLevel.ERROR
     configure_logging(log_level.value, json=as_json, stream=sys.stderr)
-
-
-app.command()(validate)
-app.command()(ingest)
-app.command()(status)
-app.command()(query)
-app.command()(verify)
-app.command()(schema)
-app.command()(dev)
-app.add_typer(table.app, name="table")
-app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ What every decoder here guarantees:
   not depend on the values beside it: alone or in any batch, the verdict is the same.
 - *Alignment.* Row k is made of value `row_indices[k]` and of nothing else.
 - *Nothing is invented.* A value that does not fit its column exactly is a failure: nothing is
-  rounded, truncated, clipped or replaced by null. (One exception: digits of a timestamp or time
-  beyond the microsecond are cut off, because Iceberg's columns end there.)
+  rounded, truncated, clipped or replaced by null. (Two exceptions: a float or double is the nearest
+  one, and digits of a timestamp or time beyond the microsecond, where Iceberg ends, are cut off.)
 - *Content never raises.* Whatever the bytes are, `decode` returns.
 - *Columnar.* A batch without failures costs no Python per record, unless the schema has a map,
   which Arrow's JSON parser cannot read.

@@ -105,14 +105,14 @@ def _cuts(
 ) -> list[tuple[int, int]]:
     """Return where to cut a refused part of at least two records: at least once."""
     count = len(part)
+    if hint is not None and hint < count:
+        # The rest is halved too: when all are bad, it would be read once for each of them.
+        bounds = {0, hint, hint + 1, (hint + 1 + count) // 2, count}
+        return list(pairwise(sorted(bounds)))
     bounds = {0, count // 2, count}
     if count <= SUSPECTS_MAX:
         suspects = [index for index in range(count) if is_suspect(part[index].as_py())]
-        if suspects:
-            bounds = {0, count, *suspects, *(index + 1 for index in suspects)}
-    elif hint is not None and hint < count:
-        # The rest is halved too: when all are bad, it would be read once for each of them.
-        bounds = {0, hint, hint + 1, (hint + 1 + count) // 2, count}
+        bounds = {0, count, *suspects, *(index + 1 for index in suspects)} if suspects else bounds
     return list(pairwise(sorted(bounds)))
 
 

@@ -107,6 +107,8 @@ class JsonDecoder:
         parsed, unreadable = self._read(texts)
         rows, unfit = convert_rows(self._row, parsed, self._row_schema)
         bad = _bad(len(texts), unreadable, unfit)
+        if not bad:
+            return self._report(values, framed, rows, {})
         judged = self._judge(texts, bad)
         if judged.growth.is_needed:
             proposed = judged.growth.row_schema(self._row_schema)

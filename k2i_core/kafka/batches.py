@@ -7,8 +7,10 @@ there are any.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Message
@@ -18,6 +20,9 @@ from k2i_core.records import HEADERS_TYPE, POLLED_SCHEMA, TIMESTAMP_TYPE
 
 TIMESTAMP_MS_MAX = (2**63 - 1) // 1000
 """The last millisecond that Arrow can hold as microseconds."""
+
+_MILLISECONDS = itemgetter(1)
+"""Of a message's timestamp, which is a pair of kind and milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +90,14 @@ def chunk_of(messages: Sequence[Message], topic: str | None) -> Chunk:
 
 
 def _timestamps(messages: Sequence[Message]) -> pa.Array:
-    milliseconds: list[int | None] = [pair[1] for pair in map(Message.timestamp, messages)]
-    array = pa.array(milliseconds, pa.int64())
+    pairs = map(Message.timestamp, messages)
+    milliseconds = np.fromiter(map(_MILLISECONDS, pairs), np.int64, len(messages))
     # Kafka writes -1 for "none", and a producer may send any number: one that has no microseconds
     # in 64 bits is no timestamp.
-    if pc.min(array).as_py() < 0 or pc.max(array).as_py() > TIMESTAMP_MS_MAX:
-        limits = pa.scalar(0, pa.int64()), pa.scalar(TIMESTAMP_MS_MAX, pa.int64())
-        usable = pc.and_(pc.greater_equal(array, limits[0]), pc.less_equal(array, limits[1]))
-        array = pc.if_else(usable, array, None)
-    return pc.multiply(array, 1000).cast(TIMESTAMP_TYPE)
+    unusable = (milliseconds < 0) | (milliseconds > TIMESTAMP_MS_MAX)
+    mask = unusable if unusable.any() else None
+    microseconds = np.where(unusable, 0, milliseconds) * 1000
+    return pa.array(microseconds, pa.int64(), mask=mask).cast(TIMESTAMP_TYPE)
 
 
 def _headers(messages: Sequence[Message]) -> tuple[pa.Array, int]:
@@ -116,7 +120,12 @@ def _headers(messages: Sequence[Message]) -> tuple[pa.Array, int]:
 
 
 def _byte_count(array: pa.BinaryArray) -> int:
-    return pc.sum(pc.binary_length(array)).as_py() or 0
+    """Return the bytes of all values, from where Arrow says the first begins and the last ends."""
+    offsets = array.buffers()[1]
+    if len(array) == 0 or offsets is None:
+        return 0
+    bounds = np.frombuffer(memoryview(offsets), np.int32)
+    return int(bounds[array.offset + len(array)] - bounds[array.offset])
 
 
 def _headers_byte_count(headers: pa.Array) -> int:

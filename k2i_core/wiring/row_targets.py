@@ -52,6 +52,7 @@ class TableRowTargets:
         self._clock = clock
         self._log = log
         self._observe = observe
+        self._writer_count = 0
         # Kept over generations, so that no writer learns a column's shape again.
         self._encodings = EncodingMemory()
 
@@ -85,7 +86,10 @@ class TableRowTargets:
         generation: int,
         encodings: EncodingMemory | None,
     ) -> RowWriter:
-        stem = f"{owner.epoch}-{owner.share.worker}-{owner.share.workers}-{generation}"
+        # The writer's own number, because a schema change opens a second one in a generation.
+        self._writer_count += 1
+        share = f"{owner.share.worker}-{owner.share.workers}"
+        stem = f"{owner.epoch}-{share}-{generation}-{self._writer_count}"
         target = write_target(table, stem)
         return RollingWriter(
             target, self._clock, self._announcer(identifier, generation), encodings

@@ -45,9 +45,8 @@ def test_commands_that_look_agree_with_each_other(filled: PipelineOnDisk) -> Non
     status = answer(filled.k2i("status", "--json"))
     proof = answer(filled.k2i("verify", "--json"))
     shown = answer(filled.k2i("table", "show", "--json"))
-    (counted,) = json.loads(
-        filled.k2i("query", f"SELECT count(*) AS n FROM {filled.table}", "--format", "json").stdout
-    )
+    count_sql = f"SELECT count(*) AS n FROM {filled.table}"
+    counted = answer(filled.k2i("query", count_sql, "--format", "json"))
     groups = json.loads(filled.k2i("dead-letters", "list", "--json").stdout)
     records = json.loads(filled.k2i("dead-letters", "show", "--json", "--limit", "99").stdout)
 

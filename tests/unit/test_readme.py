@@ -38,7 +38,9 @@ def test_every_link_leads_somewhere(link: str) -> None:
 def test_every_command_is_named_and_every_named_one_exists() -> None:
     group = typer.main.get_command(app)
     exists = set()
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         inner = getattr(command, "commands", None)
         exists |= {f"{name} {sub}" for sub in inner} if inner else {name}
     named = set()

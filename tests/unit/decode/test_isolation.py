@@ -1,6 +1,6 @@
 """Finding the bad elements of an array.
 
-Goal: exactly the bad ones, in order, with few calls, whatever the reader hints.
+Goal: exactly the bad ones, in order, with few calls, whatever reader and caller believe.
 Method: readers that refuse chosen elements, hint rightly, wrongly or not at all, and count calls.
 """
 
@@ -20,6 +20,7 @@ class PickyReader:
         self.bad = {str(index) for index in bad}
         self.hint = hint
         self.calls = 0
+        self.parse_schema = SCHEMA
 
     def read(self, texts: pa.StringArray) -> pa.RecordBatch:
         self.calls += 1
@@ -30,26 +31,52 @@ class PickyReader:
         return pa.RecordBatch.from_arrays([texts], schema=SCHEMA)
 
 
+GUESSES = {
+    "right": lambda text, bad: text in bad,
+    "nobody": lambda _text, _bad: False,
+    "everybody": lambda _text, _bad: True,
+    "wrong": lambda text, bad: text not in bad,
+    "some": lambda text, _bad: len(text) == 1,
+}
+
+
+@pytest.mark.parametrize("guess", GUESSES)
 @pytest.mark.parametrize("hint", ["right", "none", "first", "last", "beyond"])
 @pytest.mark.parametrize("bad", PATTERNS, ids=len)
-def test_exactly_the_bad_texts_are_left_out(bad: set[int], hint: str) -> None:
+@pytest.mark.parametrize("count", [100, 700])
+def test_exactly_the_bad_texts_are_left_out(
+    bad: set[int], hint: str, guess: str, count: int
+) -> None:
     reader = PickyReader(bad, hint)
-    texts = pa.array([str(index) for index in range(100)])
+    texts = pa.array([str(index) for index in range(count)])
 
-    rows, unreadable = read_good(texts, reader.read, SCHEMA)
+    rows, unreadable = read_good(texts, reader, lambda text: GUESSES[guess](text, reader.bad))
 
     assert unreadable == sorted(bad)
-    assert rows.column("t").to_pylist() == [str(n) for n in range(100) if n not in bad]
-    assert reader.calls <= 5 * 100
+    assert rows.column("t").to_pylist() == [str(n) for n in range(count) if n not in bad]
+    assert reader.calls <= 4 * count
 
 
 def test_one_bad_text_among_many_costs_few_calls() -> None:
     texts = pa.array([str(index) for index in range(20_000)])
 
-    for hint, calls_max in (("right", 5), ("none", 40)):
+    for hint, guess, calls_max in (
+        ("right", "nobody", 20),
+        ("none", "nobody", 40),
+        ("none", "right", 20),
+    ):
         reader = PickyReader({12_345}, hint)
-        read_good(texts, reader.read, SCHEMA)
+        read_good(texts, reader, lambda text, g=guess, r=reader: GUESSES[g](text, r.bad))
         assert reader.calls <= calls_max
+
+
+def test_many_bad_texts_cost_a_few_calls_each_when_the_guess_is_right() -> None:
+    texts = pa.array([str(index) for index in range(20_000)])
+    reader = PickyReader(set(range(0, 20_000, 20)), "none")
+
+    read_good(texts, reader, lambda text: text in reader.bad)
+
+    assert reader.calls <= 3 * 1_000
 
 
 @pytest.mark.parametrize("bad", PATTERNS, ids=len)

@@ -200,6 +200,16 @@ def test_an_empty_unknown_field_in_every_record_costs_no_isolation() -> None:
     decoded.rows.validate(full=True)
 
 
+def test_a_list_of_nulls_is_empty_however_long() -> None:
+    values = [b'{"ratio":1,"new":[null,null,null],"x":{"y":[[null,null]]}}', b"bad", GOOD]
+
+    decoded = decode(values * 50)
+
+    assert decoded.proposed_schema is None
+    assert decoded.rows.num_rows == 100
+    assert len(decoded.failures) == 50
+
+
 def test_dropping_a_field_keeps_the_spelling_of_the_others() -> None:
     schema = pa.schema([("n", pa.int64()), ("d", pa.decimal128(38, 10)), ("s", pa.string())])
     value = (
