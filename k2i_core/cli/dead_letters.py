@@ -11,7 +11,7 @@ from k2i_core.query.committed import QueryLimits, query
 from k2i_core.query.output import plain_rows
 from k2i_core.wiring.inspection import inspect_dead_letters
 
-app = typer.Typer(help="Records that could not become rows, and why.")
+app = typer.Typer(help="Records that could not become rows, and why.", rich_markup_mode=None)
 
 _GROUPS = """
 SELECT fingerprint, stage, error_class, count(*) AS record_count, min(first_seen) AS first_seen,

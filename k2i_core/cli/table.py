@@ -22,7 +22,9 @@ from k2i_core.wiring.inspection import (
 )
 from k2i_core.wiring.settings import catalog_opener
 
-app = typer.Typer(help="Look into the ledger, and decide what only a person can.")
+app = typer.Typer(
+    help="Look into the ledger, and decide what only a person can.", rich_markup_mode=None
+)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
 Confirmed = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

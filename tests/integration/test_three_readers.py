@@ -216,13 +216,23 @@ PARTITIONED: list[tuple[str, Transform[Any, Any]]] = [
 
 
 READER_DEFECTS = {
-    ("pyiceberg", "key", "identity"): "compares a UUID with the partition's bytes",
-    ("duckdb", "key", "bucket[5]"): "does not hash a uuid's bytes in their order",
-    ("duckdb", "price", "truncate[50]"): "truncates negative decimals as unsigned numbers",
-    ("duckdb", "huge", "truncate[1000000000]"): "truncates decimals above 64 bits wrongly",
+    ("pyiceberg", "key", "identity"): "finds no row, or fails to compare UUID and bytes",
+    ("duckdb", "key", "bucket[5]"): "finds no row by an equal uuid",
+    ("duckdb", "price", "truncate[50]"): "fails on a negative decimal",
+    ("duckdb", "huge", "truncate[1000000000]"): "misses rows with large decimals",
 }
-"""Where a reader prunes files that hold matching rows, or fails, on its own account: another reader
-and the transform's definition agree with what was written. Without a filter it reads every row."""
+"""What a reader was seen to do with a filter although the partitions are those of the transform's
+definition and another reader finds every row. Without a filter it reads every row."""
+
+
+def is_misread(reader: str, transform: Transform[Any, Any], wanted: Filter) -> bool:
+    """Tell whether a reader is known to miss rows: DuckDB by months and days before 1970."""
+    return (
+        reader == "duckdb"
+        and isinstance(transform, MonthTransform | DayTransform)
+        and isinstance(wanted.literal, datetime)
+        and internal(wanted.literal) < 0
+    )
 
 
 def narrow_schema(*names: str) -> Schema:
@@ -258,9 +268,15 @@ def filters_of(column: str, rows: list[dict[str, Any]]) -> list[Filter]:
 
 
 def assert_filters_find_every_row(
-    reader: str, table: Table, column: str, rows: list[dict[str, Any]]
+    reader: str,
+    table: Table,
+    column: str,
+    rows: list[dict[str, Any]],
+    transform: Transform[Any, Any] | None = None,
 ) -> None:
     for wanted in filters_of(column, rows):
+        if transform is not None and is_misread(reader, transform, wanted):
+            continue
         matching = [row["id"] for row in rows if wanted.accepts(row)]
         found = sorted(row["id"] for row in READERS[reader](table, wanted))
         assert found == matching, f"{reader} {wanted}"
@@ -288,7 +304,46 @@ def test_every_transform_partitions_and_filters_find_every_row(
         seen = normal_rows(read(table), schema)
         assert seen == normal_rows(shown_by(reader, rows), schema), reader
         if (reader, column, str(transform)) not in READER_DEFECTS:
-            assert_filters_find_every_row(reader, table, column, rows)
+            assert_filters_find_every_row(reader, table, column, rows, transform)
+
+
+@pytest.mark.parametrize(
+    "transform", [YearTransform(), MonthTransform(), DayTransform(), HourTransform()], ids=str
+)
+def test_moments_before_1970_are_in_the_partitions_of_the_calendar(
+    catalog: SqlCatalog, transform: Transform[Any, Any]
+) -> None:
+    schema = narrow_schema("moment")
+    moments = [
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(1969, 3, 19, 18, 8, 2, tzinfo=UTC),
+        datetime(1969, 3, 1, tzinfo=UTC),
+        datetime(1955, 7, 7, 7, 7, 7, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+    ]
+    rows = narrowed(all_rows(1, len(moments)), schema)
+    rows = [{**row, "moment": moment} for row, moment in zip(rows, moments, strict=True)]
+
+    table, files = write_table(
+        catalog,
+        schema,
+        batches_of(rows, schema),
+        partition_spec=partition_spec(schema, ("moment", transform)),
+    )
+
+    # By the calendar and by no library's transform, because readers disagree here.
+    days = {moment: moment.toordinal() - EPOCH.toordinal() for moment in moments}
+    expected = {
+        "year": lambda moment: moment.year - 1970,
+        "month": lambda moment: (moment.year - 1970) * 12 + moment.month - 1,
+        "day": lambda moment: days[moment],
+        "hour": lambda moment: days[moment] * 24 + moment.hour,
+    }[str(transform)]
+    assert Counter({f.iceberg_partition[0]: f.row_count for f in files}) == Counter(
+        expected(moment) for moment in moments
+    )
+    for reader in ("pyiceberg", "polars"):
+        assert_filters_find_every_row(reader, table, "moment", rows)
 
 
 def within_truncation(value: Any, transform: Transform[Any, Any]) -> Any:
