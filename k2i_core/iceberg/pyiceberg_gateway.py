@@ -55,6 +55,9 @@ _TOTALS = {
 }
 """Cumulative summary entries → what this append adds to each; nothing to deletes."""
 
+_KEPT = frozenset({*_TOTALS, "added-records"})
+"""Entries of a summary that reports read, besides k2i's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -305,7 +308,7 @@ def _snapshot_view(snapshot: Snapshot) -> SnapshotView:
     summary: dict[str, str] = {}
     if snapshot.summary is not None:
         stored = snapshot.summary.additional_properties
-        summary = {k: v for k, v in stored.items() if k.startswith(K2I_PREFIX) or k in _TOTALS}
+        summary = {k: v for k, v in stored.items() if k.startswith(K2I_PREFIX) or k in _KEPT}
         summary["operation"] = snapshot.summary.operation.value
     return SnapshotView(
         snapshot_id=snapshot.snapshot_id,

@@ -12,7 +12,11 @@ from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError, K2iError, UnavailableError
 from k2i_core.iceberg.failures import translated
 from k2i_core.kafka.source import KafkaSource
-from k2i_core.wiring.settings import catalog_opener, kafka_settings
+from k2i_core.wiring.inspection import open_source
+from k2i_core.wiring.settings import catalog_opener
+
+BROKER_SECONDS_MAX = 10.0
+"""How long the broker may take for each answer. Larger makes a person wait for what is down."""
 
 PROBE_BYTES = b"k2i probe\n"
 
@@ -29,7 +33,7 @@ class Connection:
 def check_connections(pipeline: Pipeline) -> list[Connection]:
     """Ask broker, topics, catalog and warehouse; a failure of one does not hide the next."""
     clock = SystemClock()
-    source = KafkaSource(kafka_settings(pipeline), clock)
+    source = open_source(pipeline, clock, call_timeout_seconds=BROKER_SECONDS_MAX)
     try:
         results = [
             _asked("broker", lambda: f"cluster {source.cluster_id()}"),

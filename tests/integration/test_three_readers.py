@@ -61,13 +61,12 @@ from k2i_core.parquet.encodings import EncodingMemory, EncodingPlan
 from k2i_core.write_target import WriteLimits, WriteTarget
 from tests.integration.parquet.edge_rows import (
     EPOCH,
-    EPOCH_UTC,
-    MICROSECOND,
     PRIMITIVES,
     SHOWN_EMPTY_BY_PYICEBERG,
     all_rows,
     all_types,
     exact,
+    internal,
     to_batches,
 )
 from tests.integration.parquet.iceberg_tables import (
@@ -351,22 +350,6 @@ def within_truncation(value: Any, transform: Transform[Any, Any]) -> Any:
     if isinstance(transform, TruncateTransform) and value in LOWEST:
         return None
     return value
-
-
-def internal(value: Any) -> Any:
-    """Return what Iceberg computes on and stores: counts since the epoch, and bytes for a uuid."""
-    match value:
-        case datetime():
-            epoch = EPOCH_UTC if value.tzinfo else EPOCH
-            return (value - epoch) // MICROSECOND
-        case date():
-            return (value - EPOCH.date()).days
-        case time():
-            return (datetime.combine(EPOCH, value) - EPOCH) // MICROSECOND
-        case uuid.UUID():
-            return value.bytes
-        case _:
-            return value
 
 
 @pytest.mark.parametrize(

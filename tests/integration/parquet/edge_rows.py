@@ -309,3 +309,19 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(storable(inner) for inner in value)
     return value
+
+
+def internal(value: Any) -> Any:
+    """Return what Iceberg computes on and stores: counts since the epoch, and bytes for a uuid."""
+    match value:
+        case datetime():
+            epoch = EPOCH_UTC if value.tzinfo else EPOCH
+            return (value - epoch) // MICROSECOND
+        case date():
+            return (value - EPOCH.date()).days
+        case time():
+            return (datetime.combine(EPOCH, value) - EPOCH) // MICROSECOND
+        case uuid.UUID():
+            return value.bytes
+        case _:
+            return value
