@@ -357,6 +357,10 @@ def decode_ranges(text: str) -> tuple[LedgerRange, ...]:
     """
     try:
         document = cast("list[Any]", json.loads(text))
+        # An empty text iterates like an empty list, and would hide that it is none.
+        if not all(isinstance(rs, list) and isinstance(topic, str) for topic, rs in document):
+            message = "not topics with ranges"
+            raise TypeError(message)  # noqa: TRY301 - all ways of being unreadable end below
         return tuple(
             LedgerRange(
                 OffsetRange(TopicPartition(topic, kafka_partition), start_offset, next_offset),

@@ -93,7 +93,7 @@ print(child.pid)
     left_behind = psutil.Process(int(printed.stdout))
     (tmp_path / "pid").write_text(json.dumps({"pid": left_behind.pid}))
     child.claim()
-    assert _has_ended(left_behind)
+    _wait_until(lambda: _has_ended(left_behind))
     assert not (tmp_path / "pid").exists()
     child.stop()
 
