@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+import structlog
+
 from k2i_core.clock import Clock, IdSource
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import (
@@ -62,6 +64,9 @@ on ordinary drift between hosts."""
 
 FORMAT_VERSION_MIN = 2
 """Version 1 has no sequence numbers, so a catalog would accept a commit built before a rollback."""
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +279,9 @@ class TableCommitter:
         change = self._change(operation, view, decision, snapshot_id)
         try:
             request = self._gateway.prepare(view, change)
-        except UnavailableError:
+        except UnavailableError as error:
+            # Tried again until the commit's time limit, which is long: somebody may be waiting.
+            log.warning("commit not prepared, trying again", table=self.identifier, why=str(error))
             return None
         self._observe(CrashPoint.REQUEST_PREPARED)
         # Before the request leaves, because a successor must know every id that may still land.
