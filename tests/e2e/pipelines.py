@@ -48,11 +48,10 @@ class PipelineOnDisk:
         return self.path.parent
 
     def k2i(self, *arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        command, *rest = arguments
+        # The file follows the command, which is two words in a group of commands.
+        words = 2 if arguments[0] in ("table", "dead-letters") else 1
         return subprocess.run(
-            [*K2I, command, *rest[:0], str(self.path), *rest]
-            if command not in ("table", "dead-letters")
-            else [*K2I, command, rest[0], str(self.path), *rest[1:]],
+            [*K2I, *arguments[:words], str(self.path), *arguments[words:]],
             cwd=ROOT,
             capture_output=True,
             text=True,
