@@ -29,6 +29,7 @@ from confluent_kafka.admin import (
 
 from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
+from k2i_core.kafka.admin_client import ATTEMPT_SECONDS_MAX, RenewedAdminClient
 from k2i_core.kafka.failures import Reaction, described, error_of, reaction_to, translated
 from k2i_core.kafka.reports import ClientReports
 from k2i_core.kafka.settings import (
@@ -53,15 +54,9 @@ SERVE_SECONDS = 0.05
 
 INTERNAL_PREFIX = "__"
 
-MIRROR_SECONDS_MAX = 10.0
-"""How long one mirrored commit is tried: the next flush brings a newer one."""
-
 MIRROR_LAST_SECONDS = 2.0
 """How long leaving waits for the last mirrored commit: larger holds up the end of a process whose
 broker is down, smaller shows lag tools an older offset after it."""
-
-PROBE_SECONDS_MAX = 10.0
-"""How long a question for a sign of life may take: larger shows a silent broker later."""
 
 # Cast because the stubs allow for None before the library is loaded.
 _EARLIEST = cast("OffsetSpec", OffsetSpec.earliest())
@@ -96,11 +91,14 @@ class KafkaTopics:
             message = f"topic_pattern={settings.topic_pattern} is no regular expression: {error}"
             raise ConfigError(message) from error
         try:
-            self._admin = AdminClient(reports.attached_to(client_properties(settings)))
+            self._admin = RenewedAdminClient(self._connect, clock)
         except KafkaException as error:
             raise self._config_error(error) from error
-        self._probe: Future[Any] | None = None
+        self._probe: tuple[AdminClient, Future[Any]] | None = None
         self._mirroring: Future[ConsumerGroupTopicPartitions] | None = None
+
+    def _connect(self) -> AdminClient:
+        return AdminClient(self._reports.attached_to(client_properties(self._settings)))
 
     def _config_error(self, error: KafkaException) -> ConfigError:
         return ConfigError(f"kafka client refused: {self._secrets.removed_from(str(error))}")
@@ -114,8 +112,8 @@ class KafkaTopics:
 
         """
 
-        def send() -> Mapping[str, Future[DescribeClusterResult]]:
-            return {"": self._admin.describe_cluster(request_timeout=self._timeout)}
+        def send(admin: AdminClient) -> Mapping[str, Future[DescribeClusterResult]]:
+            return {"": admin.describe_cluster(request_timeout=self._attempt_seconds)}
 
         description = self._ask_each("cluster description", send)[""]
         return str(description.cluster_id)
@@ -187,8 +185,9 @@ class KafkaTopics:
         group_id = self._settings.group_id
         group = ConsumerGroupTopicPartitions(group_id, offsets)
         try:
-            futures = self._admin.alter_consumer_group_offsets(
-                [group], request_timeout=min(self._timeout, MIRROR_SECONDS_MAX)
+            # One attempt only: the next flush brings newer offsets.
+            futures = self._admin.client.alter_consumer_group_offsets(
+                [group], request_timeout=self._attempt_seconds
             )
         except KafkaException as error:
             _mirror_failed(error, group_id, self._secrets)
@@ -202,25 +201,27 @@ class KafkaTopics:
         """Give the last mirrored commit a moment, then leave; nothing may be asked afterwards."""
         if self._mirroring is not None:
             wait([self._mirroring], timeout=MIRROR_LAST_SECONDS)
-        # Ends the client here and now, in this thread, whoever still refers to it.
-        self._admin.__exit__(None, None, None)
+        self._admin.close()
 
     def serve(self) -> None:
         """Pass on what the client has logged; librdkafka keeps it until then."""
-        self._admin.poll(0)
+        self._admin.client.poll(0)
 
     def probe(self) -> None:
         """Ask whether the cluster is there, without waiting; the answer goes to the reports."""
         if self._probe is None:
-            self._probe = self._admin.describe_cluster(request_timeout=PROBE_SECONDS_MAX)
-        if not self._probe.done():
+            admin = self._admin.client
+            self._probe = admin, admin.describe_cluster(request_timeout=ATTEMPT_SECONDS_MAX)
+        admin, answer = self._probe
+        if not answer.done():
             return
-        error = self._probe.exception()
+        error = answer.exception()
         self._probe = None
         if error is None:
             self._reports.heard()
         else:
             self._reports.lost(str(error))
+            self._admin.renew(admin)
 
     def check_existence(self) -> None:
         """Raise when a topic is gone; without an answer the brokers are down, and not the topic.
@@ -246,12 +247,16 @@ class KafkaTopics:
     def _timeout(self) -> float:
         return self._settings.call_timeout_seconds
 
+    @property
+    def _attempt_seconds(self) -> float:
+        return min(self._timeout, ATTEMPT_SECONDS_MAX)
+
     def _names(self) -> list[str]:
         if self._settings.topics:
             return list(self._settings.topics)
         # All topics, never one by name: asking a broker for one name may create that topic.
         metadata = self._ask_directly(
-            "topic list", lambda seconds: self._admin.list_topics(timeout=seconds)
+            "topic list", lambda admin, seconds: admin.list_topics(timeout=seconds)
         )
         names = sorted(
             name
@@ -266,9 +271,9 @@ class KafkaTopics:
     def _descriptions(self) -> list[TopicDescription]:
         names = self._names()
 
-        def send() -> Mapping[str, Future[TopicDescription]]:
-            return self._admin.describe_topics(
-                TopicCollection(names), request_timeout=self._timeout
+        def send(admin: AdminClient) -> Mapping[str, Future[TopicDescription]]:
+            return admin.describe_topics(
+                TopicCollection(names), request_timeout=self._attempt_seconds
             )
 
         answers = self._ask_each(f"topic description of topics={','.join(names)}", send)
@@ -283,11 +288,13 @@ class KafkaTopics:
             KafkaTopicPartition(tp.topic, tp.kafka_partition): spec for tp in topic_partitions
         }
 
-        def send() -> Mapping[KafkaTopicPartition, Future[ListOffsetsResultInfo]]:
-            return self._admin.list_offsets(
+        def send(
+            admin: AdminClient,
+        ) -> Mapping[KafkaTopicPartition, Future[ListOffsetsResultInfo]]:
+            return admin.list_offsets(
                 wanted,
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=self._timeout,
+                request_timeout=self._attempt_seconds,
             )
 
         topics = ",".join(sorted({tp.topic for tp in topic_partitions}))
@@ -316,7 +323,7 @@ class KafkaTopics:
         return starts
 
     def _ask_each(
-        self, action: str, send: Callable[[], Mapping[_Key, Future[_Answer]]]
+        self, action: str, send: Callable[[AdminClient], Mapping[_Key, Future[_Answer]]]
     ) -> dict[_Key, _Answer]:
         """Ask until every part is answered or the time is up.
 
@@ -327,14 +334,18 @@ class KafkaTopics:
         """
         started = self._clock.boot_seconds()
         while True:
+            admin = self._admin.client
             outcomes = {
-                key: self._outcome(future, action, started) for key, future in send().items()
+                key: self._outcome(admin, future, action, started)
+                for key, future in send(admin).items()
             }
             failed = [error for _, error in outcomes.values() if error is not None]
             if not failed:
                 self._reports.heard()
                 return {key: cast("_Answer", answer) for key, (answer, _) in outcomes.items()}
             self._raise_if_final(failed, action, self._clock.boot_seconds() - started)
+            if any(error.code() == KafkaError._TIMED_OUT for error in failed):  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+                self._admin.renew(admin)
             self._clock.sleep(ASK_AGAIN_SECONDS)
 
     def _raise_if_final(
@@ -350,24 +361,25 @@ class KafkaTopics:
                 raise translated(error, action, self._secrets)
 
     def _outcome(
-        self, future: Future[_Answer], action: str, started: float
+        self, admin: AdminClient, future: Future[_Answer], action: str, started: float
     ) -> tuple[_Answer | None, KafkaError | None]:
         while True:
             try:
                 return future.result(SERVE_SECONDS), None
             except TimeoutError:
-                self._serve(action, started)
+                self._serve(admin, action, started)
             except KafkaException as error:
                 kafka_error = error_of(error)
                 if kafka_error is None:
                     raise self._config_error(error) from error
                 return None, kafka_error
 
-    def _serve(self, action: str, started: float) -> None:
+    def _serve(self, admin: AdminClient, action: str, started: float) -> None:
         """Look at librdkafka's reports and at the time while an answer is awaited."""
-        self._admin.poll(0)
+        admin.poll(0)
         self._reports.raise_if_refused(action)
         if self._clock.boot_seconds() - started > self._timeout:
+            self._admin.renew(admin)
             raise self._no_answer(action)
 
     def _no_answer(self, action: str, last_error: str | None = None) -> UnavailableError:
@@ -379,19 +391,23 @@ class KafkaTopics:
         self._reports.lost(message)
         return UnavailableError(message)
 
-    def _ask_directly(self, action: str, call: Callable[[float], _Answer]) -> _Answer:
+    def _ask_directly(self, action: str, call: Callable[[AdminClient, float], _Answer]) -> _Answer:
         """Repeat a blocking call in short pieces, so that refusals are seen between them."""
-        started = self._clock.boot_seconds()
+        started = asked = self._clock.boot_seconds()
         while True:
+            admin, now = self._admin.client, self._clock.boot_seconds()
+            if now - asked >= self._attempt_seconds:
+                self._admin.renew(admin)
+                asked = now
             try:
-                answer = call(min(1.0, self._timeout))
+                answer = call(self._admin.client, min(1.0, self._timeout))
             except KafkaException as error:
                 kafka_error = error_of(error)
                 if kafka_error is None:
                     raise self._config_error(error) from error
                 if reaction_to(kafka_error) is not Reaction.WAIT:
                     raise translated(kafka_error, action, self._secrets) from error
-                self._serve(action, started)
+                self._serve(self._admin.client, action, started)
             else:
                 self._reports.heard()
                 return answer
