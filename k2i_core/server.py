@@ -104,6 +104,7 @@ class _Report:
     ok: bool
     detail: str
     at_boot_seconds: float
+    stale_seconds_max: float | None = None
 
 
 class Health:
@@ -128,6 +129,7 @@ class Health:
         ok: bool,
         detail: str = "",
         at_boot_seconds: float | None = None,
+        stale_seconds_max: float | None = None,
     ) -> None:
         """Renew one check.
 
@@ -136,12 +138,13 @@ class Health:
             ok: Whether it holds.
             detail: Why not, or what was seen; shown to whoever asks, so never a secret.
             at_boot_seconds: When it was seen; now, when None.
+            stale_seconds_max: How long this report counts; as the check says, when None.
 
         """
         assert name in self._checks
         at = self._clock.boot_seconds() if at_boot_seconds is None else at_boot_seconds
         with self._lock:
-            self._reports[name] = _Report(ok, detail, at)
+            self._reports[name] = _Report(ok, detail, at, stale_seconds_max)
 
     def liveness(self) -> HealthOutcome:
         """Judge the checks whose failure only a restart cures."""
@@ -162,7 +165,7 @@ def _judged(check: HealthCheck, report: _Report | None, now: float) -> CheckOutc
     if report is None:
         return CheckOutcome(check.name, ok=False, detail="not reported yet", age_seconds=None)
     age = max(now - report.at_boot_seconds, 0.0)
-    limit = check.stale_seconds_max
+    limit = report.stale_seconds_max or check.stale_seconds_max
     if limit is not None and age > limit:
         last = f"; last: {report.detail}" if report.detail else ""
         detail = f"no report for {age:.1f} s, limit {limit:.1f} s{last}"

@@ -22,7 +22,7 @@ from k2i_core.clock import Clock
 from k2i_core.errors import ConflictError, FencedError, UnavailableError
 from k2i_core.ingest.ports import Source
 from k2i_core.ingest.session import Session
-from k2i_core.offsets import TopicPartition
+from k2i_core.offsets import TopicPartition, Watermarks
 
 RESTARTS_MAX = 5
 """Consecutive failed sessions. More hides a failure that needs a person; fewer gives up during an
@@ -48,10 +48,32 @@ class Until:
     Attributes:
         seconds_max: After this long; None for never.
         caught_up: Once every record that was in the topics at the first take-over is committed.
+        end_offsets: With `caught_up`, not beyond these: a Kafka partition is done at its end
+            offset, one without is done at once. What a poll brings beyond an end is ingested, too.
     """
 
     seconds_max: float | None = None
     caught_up: bool = False
+    end_offsets: Mapping[TopicPartition, int] | None = None
+
+    def goal(
+        self,
+        next_offsets: Mapping[TopicPartition, int],
+        watermarks: Mapping[TopicPartition, Watermarks],
+    ) -> Mapping[TopicPartition, int]:
+        """Return the offset at which each Kafka partition is done, for `caught_up`.
+
+        Args:
+            next_offsets: Where reading starts.
+            watermarks: Of the same Kafka partitions, at the take-over.
+
+        """
+        highs = {tp: marks.high for tp, marks in watermarks.items()}
+        if self.end_offsets is None:
+            return highs
+        return {
+            tp: min(high, self.end_offsets.get(tp, next_offsets[tp])) for tp, high in highs.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +145,7 @@ class Worker:
             taken = opened.session.start()
             if self._until.caught_up and self._goal is None:
                 marks = opened.source.watermarks(taken.next_offsets)
-                self._goal = {tp: mark.high for tp, mark in marks.items()}
+                self._goal = self._until.goal(taken.next_offsets, marks)
             opened.session.run(lambda: self._is_stopping(opened.session))
 
     def _is_stopping(self, session: Session) -> bool:

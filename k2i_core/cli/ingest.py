@@ -5,7 +5,6 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -15,17 +14,10 @@ import typer
 
 from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline, read_share
 from k2i_core.cli.worker_processes import run_worker_processes
-from k2i_core.clock import RandomIds, SystemClock
-from k2i_core.config import Pipeline
-from k2i_core.errors import FencedError
-from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.ledger import Share
-from k2i_core.metrics import IngestMetrics
-from k2i_core.server import LOOPBACK, Health, StatusServer
-from k2i_core.wiring.observation import CHECKS, WorkerObservation
-from k2i_core.wiring.sessions import Surroundings, open_session
-from k2i_core.wiring.settings import catalog_opener
-from k2i_core.worker import Until, Worker
+from k2i_core.server import LOOPBACK
+from k2i_core.wiring.worker_run import StatusAddress, run_worker
+from k2i_core.worker import Until
 
 STATUS_PORT = 9640
 
@@ -74,70 +66,8 @@ def ingest(
     until = Until(max_seconds, until_caught_up)
     status_port = port + share.worker if port else 0
     with stop_on_signals() as stop:
-        run_worker(pipeline, share, until, stop, listen=listen, port=status_port, file=port_file)
-
-
-def run_worker(
-    pipeline: Pipeline,
-    share: Share,
-    until: Until,
-    stop: threading.Event,
-    *,
-    listen: str,
-    port: int,
-    file: Path | None,
-) -> None:
-    """Run one worker in this process, with its status server beside it."""
-    patient_clock = SystemClock()
-    metrics = IngestMetrics()
-    metrics.worker_started(
-        pipeline.name,
-        str(share),
-        version("k2i"),
-        buffered_bytes_max=pipeline.flush.max_buffered_bytes,
-    )
-    health = Health(CHECKS, patient_clock)
-    table = pipeline.table.identifier
-    gateway = PyIcebergGateway(catalog_opener(pipeline), table)
-    observation = WorkerObservation(
-        metrics,
-        health,
-        patient_clock,
-        tables=(table, pipeline.dead_letter_table),
-        ask_catalog=gateway.load,
-    )
-    server = StatusServer(health, metrics.render, host=listen, port=port, port_file=file)
-    listening_port = server.start()
-    log.info(
-        "worker started",
-        pipeline=pipeline.name,
-        worker=str(share),
-        table=table,
-        status_url=f"http://{listen}:{listening_port}",
-    )
-    observation.start()
-    surroundings = Surroundings(
-        clock=SystemClock(stop),
-        patient_clock=patient_clock,
-        ids=RandomIds(),
-        is_stop_asked=stop.is_set,
-        listener=observation.listener,
-        on_open=observation.opened,
-    )
-    try:
-        Worker(
-            lambda: open_session(pipeline, share, surroundings),
-            until,
-            stop.is_set,
-            surroundings.clock,
-        ).run()
-    except FencedError:
-        metrics.fenced(table)
-        raise
-    finally:
-        observation.stop()
-        server.stop()
-    log.info("worker ended", pipeline=pipeline.name, worker=str(share))
+        status = StatusAddress(listen, status_port, port_file)
+        run_worker(pipeline, share, until, stop, status=status)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import pyarrow as pa
 
@@ -92,6 +92,22 @@ class Listener:
     polled: Callable[[PolledBatch], None] = field(default=lambda _: None)
     flushed: Callable[[FlushReport], None] = field(default=lambda _: None)
     turned: Callable[[], None] = field(default=lambda: None)
+    waiting: Callable[[], None] = field(default=lambda: None)
+    """The loop does not turn for now: it waits for services, each with its own limit."""
+
+    def followed_by(self, other: "Listener") -> "Listener":
+        """Return a listener that tells this one, then the other."""
+
+        def both(name: str) -> Callable[..., None]:
+            first, second = getattr(self, name), getattr(other, name)
+
+            def tell(*news: object) -> None:
+                first(*news)
+                second(*news)
+
+            return tell
+
+        return Listener(**{part.name: both(part.name) for part in fields(self)})
 
 
 class Session:
@@ -197,6 +213,7 @@ class Session:
 
     def finish(self) -> None:
         """Seal what was polled and wait until everything is committed."""
+        self._listener.waiting()
         self._raise_failures()
         if not self._filling.is_empty:
             self._seal()

@@ -18,6 +18,7 @@ from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.kafka.settings import TimestampStart
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
@@ -147,6 +148,27 @@ def open_source(
     if call_timeout_seconds is not None:
         settings = replace(settings, call_timeout_seconds=call_timeout_seconds)
     return KafkaSource(settings, clock)
+
+
+def offsets_at(pipeline: Pipeline, timestamp_ms: int, clock: Clock) -> dict[TopicPartition, int]:
+    """Return the offset of the first record of each Kafka partition that is not older.
+
+    Args:
+        pipeline: Whose topics.
+        timestamp_ms: Milliseconds since 1970 UTC, as the records' own timestamps.
+        clock: For the waits.
+
+    Raises:
+        UnavailableError: No broker answered in time; try again.
+        ConfigError: A topic does not exist, or access is refused.
+
+    """
+    settings = replace(kafka_settings(pipeline), start=TimestampStart(timestamp_ms))
+    source = KafkaSource(settings, clock)
+    try:
+        return dict(source.start_offsets(source.partitions()))
+    finally:
+        source.close()
 
 
 class SourceTopicReader:

@@ -40,6 +40,10 @@ LOOP_STALE_SECONDS_MAX = 30.0
 """How long the poll loop may be silent. It turns ten times a second, except while it waits for a
 last commit, so that a smaller limit would call a patient worker dead."""
 
+SERVICES_WAIT_SECONDS_MAX = 900.0
+"""The same while the loop waits for services, before it takes over and for its last commits. Each
+of these waits has a limit of its own, and together they stay below this."""
+
 log = structlog.get_logger(__name__)
 
 CHECKS = (
@@ -95,7 +99,7 @@ class WorkerObservation:
     @property
     def listener(self) -> Listener:
         """What a session reports to."""
-        return Listener(self.took_over, self.polled, self.flushed, self.turned)
+        return Listener(self.took_over, self.polled, self.flushed, self.turned, self.waiting)
 
     def start(self) -> None:
         """Begin to watch."""
@@ -122,6 +126,15 @@ class WorkerObservation:
     def turned(self) -> None:
         """Note that the poll loop is alive."""
         self._health.report("loop", ok=True)
+
+    def waiting(self) -> None:
+        """Note that the loop waits for services, which is no hanging."""
+        self._health.report(
+            "loop",
+            ok=True,
+            detail="waiting for services",
+            stale_seconds_max=SERVICES_WAIT_SECONDS_MAX,
+        )
 
     def took_over(self, taken: TakenOver) -> None:
         """Note the epoch and where reading starts."""

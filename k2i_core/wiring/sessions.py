@@ -118,6 +118,7 @@ def open_session(
         ConfigError, UnavailableError, IncompatibleSchemaError: A part could not be built.
 
     """
+    surroundings.listener.waiting()
     with ExitStack() as stack:
         log = _transaction_log(pipeline, surroundings.ids)
         stack.callback(log.close)

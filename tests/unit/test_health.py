@@ -96,3 +96,22 @@ def test_a_report_may_be_about_a_moment_ago():
     health.report("broker", ok=True, at_boot_seconds=clock.seconds - 31)
 
     assert not health.readiness().ok
+
+
+def test_a_loop_that_waits_for_services_is_given_the_time_they_need_and_no_more():
+    clock = HandClock()
+    health = ready_health(clock)
+    health.report("loop", ok=True, detail="waiting", stale_seconds_max=900.0)
+    clock.sleep(899)
+    assert health.liveness().ok
+    clock.sleep(2)
+    assert not health.liveness().ok
+
+
+def test_a_loop_that_turns_again_has_its_own_limit_again():
+    clock = HandClock()
+    health = ready_health(clock)
+    health.report("loop", ok=True, stale_seconds_max=900.0)
+    health.report("loop", ok=True)
+    clock.sleep(11)
+    assert not health.liveness().ok

@@ -251,3 +251,16 @@ def test_a_session_has_no_more_generations_waiting_than_it_may(setup):
     assert session.generations_in_flight == 0
     assert session.buffered_bytes == 0
     assert setup.broken() == []
+
+
+def test_a_listener_that_follows_another_hears_everything_after_it():
+    heard: list[tuple[str, object]] = []
+    first = Listener(polled=lambda news: heard.append(("first", news)))
+    second = Listener(
+        polled=lambda news: heard.append(("second", news)),
+        waiting=lambda: heard.append(("second", "waiting")),
+    )
+    both = first.followed_by(second)
+    both.polled("news")
+    both.waiting()
+    assert heard == [("first", "news"), ("second", "news"), ("second", "waiting")]

@@ -1,0 +1,125 @@
+"""One worker in this process: its sessions, what it shows of itself, and how it ends."""
+
+import threading
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from k2i_core.clock import RandomIds, SystemClock
+from k2i_core.config import Pipeline
+from k2i_core.errors import FencedError
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.ingest.session import Listener
+from k2i_core.ledger import Share
+from k2i_core.metrics import IngestMetrics
+from k2i_core.server import Health, StatusServer
+from k2i_core.wiring.observation import CHECKS, WorkerObservation
+from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.settings import catalog_opener
+from k2i_core.worker import Until, Worker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAddress:
+    """Where a worker serves `/healthz`, `/readyz` and `/metrics`.
+
+    Attributes:
+        host: Address to listen on.
+        port: 0 for any free one.
+        port_file: Where to write the port once it listens; None for nowhere.
+    """
+
+    host: str
+    port: int
+    port_file: Path | None = None
+
+
+def run_worker(
+    pipeline: Pipeline,
+    share: Share,
+    until: Until,
+    stop: threading.Event,
+    *,
+    status: StatusAddress | None = None,
+    listener: Listener | None = None,
+) -> None:
+    """Ingest until stopped or due, with the last flush committed.
+
+    Args:
+        pipeline: What to ingest.
+        share: Which of its Kafka partitions.
+        until: When to end without being asked.
+        stop: Set by the caller to ask for an end after a last flush.
+        status: Where to serve health and metrics; None for nowhere.
+        listener: Told about progress, besides metrics, health and logs.
+
+    Raises:
+        ConfigError: The address cannot be listened on, or the pipeline cannot run as it is set up.
+        FencedError: Another worker took over.
+        K2iError: Whatever ended the last allowed session.
+
+    """
+    patient_clock = SystemClock()
+    metrics = IngestMetrics()
+    metrics.worker_started(
+        pipeline.name,
+        str(share),
+        version("k2i"),
+        buffered_bytes_max=pipeline.flush.max_buffered_bytes,
+    )
+    health = Health(CHECKS, patient_clock)
+    table = pipeline.table.identifier
+    observation = WorkerObservation(
+        metrics,
+        health,
+        patient_clock,
+        tables=(table, pipeline.dead_letter_table),
+        ask_catalog=PyIcebergGateway(catalog_opener(pipeline), table).load,
+    )
+    server = _started_server(health, metrics, status)
+    log.info("worker started", pipeline=pipeline.name, worker=str(share), table=table)
+    observation.start()
+    surroundings = Surroundings(
+        clock=SystemClock(stop),
+        patient_clock=patient_clock,
+        ids=RandomIds(),
+        is_stop_asked=stop.is_set,
+        listener=observation.listener.followed_by(listener or Listener()),
+        on_open=observation.opened,
+    )
+    try:
+        Worker(
+            lambda: open_session(pipeline, share, surroundings),
+            until,
+            stop.is_set,
+            surroundings.clock,
+        ).run()
+    except FencedError:
+        metrics.fenced(table)
+        raise
+    finally:
+        observation.stop()
+        if server is not None:
+            server.stop()
+    log.info("worker ended", pipeline=pipeline.name, worker=str(share))
+
+
+def _started_server(
+    health: Health, metrics: IngestMetrics, status: StatusAddress | None
+) -> StatusServer | None:
+    if status is None:
+        return None
+    server = StatusServer(
+        health,
+        metrics.render,
+        host=status.host,
+        port=status.port,
+        port_file=status.port_file,
+    )
+    port = server.start()
+    log.info("serving status", url=f"http://{status.host}:{port}")
+    return server
