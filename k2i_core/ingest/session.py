@@ -196,7 +196,7 @@ class Session:
         self._listener.turned()
         self._raise_failures()
         now = self._parts.clock.boot_seconds()
-        flush = self._settings.flush
+        flush = self._flush_limits
         is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
             not self._filling.is_empty and self.buffered_bytes >= flush.buffered_bytes_max
         )
@@ -210,6 +210,11 @@ class Session:
         polled = self._parts.source.poll(min(POLL_SECONDS_MAX, max(0.001, wait_seconds)))
         if polled is not None:
             self._accept(polled)
+
+    @property
+    def _flush_limits(self) -> FlushLimits:
+        flush = self._settings.flush
+        return flush.for_first_generation() if self._generation_number == 1 else flush
 
     def finish(self) -> None:
         """Seal what was polled and wait until everything is committed."""

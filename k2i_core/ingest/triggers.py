@@ -4,7 +4,11 @@ Pure. An idle topic's tail is sealed by age like any other; a generation that on
 too, so that a checkpoint does not fall behind the topic's retention.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+FIRST_AGE_SECONDS_MAX = 1.0
+"""Age at which the first generation after a take-over is sealed. Larger lets readers wait longer
+for the first rows after a start; smaller makes the one small file that it costs smaller still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,10 @@ class FlushLimits:
     record_count_max: int
     buffered_bytes_max: int
     generations_in_flight_max: int = 3
+
+    def for_first_generation(self) -> "FlushLimits":
+        """Return the limits after a take-over, when readers have waited for the start already."""
+        return replace(self, age_seconds_max=min(self.age_seconds_max, FIRST_AGE_SECONDS_MAX))
 
 
 @dataclass(frozen=True, slots=True)

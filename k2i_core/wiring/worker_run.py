@@ -1,10 +1,14 @@
 """One worker in this process: its sessions, what it shows of itself, and how it ends."""
 
+import gc
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow as pa
 import structlog
 
 from k2i_core.clock import RandomIds, SystemClock
@@ -19,6 +23,10 @@ from k2i_core.wiring.observation import CHECKS, WorkerObservation
 from k2i_core.wiring.sessions import Surroundings, open_session
 from k2i_core.wiring.settings import catalog_opener
 from k2i_core.worker import Until, Worker
+
+OBJECTS_PER_COLLECTION = 100_000
+"""New objects, less freed ones, between two garbage collections. Larger lets cycles lie in memory
+longer; smaller than the messages of some polls makes polls collect."""
 
 log = structlog.get_logger(__name__)
 
@@ -91,13 +99,15 @@ def run_worker(
         listener=observation.listener.followed_by(listener or Listener()),
         on_open=observation.opened,
     )
+    worker = Worker(
+        lambda: open_session(pipeline, share, surroundings),
+        until,
+        stop.is_set,
+        surroundings.clock,
+    )
     try:
-        Worker(
-            lambda: open_session(pipeline, share, surroundings),
-            until,
-            stop.is_set,
-            surroundings.clock,
-        ).run()
+        with _rare_garbage_collections(), _lean_memory():
+            worker.run()
     except FencedError:
         metrics.fenced(table)
         raise
@@ -106,6 +116,37 @@ def run_worker(
         if server is not None:
             server.stop()
     log.info("worker ended", pipeline=pipeline.name, worker=str(share))
+
+
+@contextmanager
+def _rare_garbage_collections() -> Generator[None]:
+    """Let polls not set off the garbage collector.
+
+    Every message is an object that Python counts as a possible part of a cycle, so that a poll
+    makes it search the whole heap for nothing, at a tenth of a worker's processor time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(OBJECTS_PER_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
+def _lean_memory() -> Generator[None]:
+    """Take Arrow's memory from jemalloc where it is built in.
+
+    It keeps what a batch gave back for the next one; the default returns it to the system and has
+    it zeroed again, which costs a tenth of a worker's processor time and a sixth of its memory.
+    """
+    before = pa.default_memory_pool()
+    if "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def _started_server(

@@ -156,14 +156,19 @@ def test_dead_letters_are_committed_before_the_target(setup):
     assert setup.flushed[0].dead_letter_commit is not None
 
 
-def test_an_idle_tail_is_flushed_when_its_age_is_due(setup):
+def test_the_first_rows_after_a_start_are_flushed_soon_and_a_later_tail_at_its_age(setup):
     setup.broker.high = {P0: 2}
     session = setup.session()
     session.start()
     while not setup.flushed:
         session.step()
+    first_seconds = setup.clock.seconds
+    setup.broker.high = {P0: 3}
+    while len(setup.flushed) < 2:
+        session.step()
 
-    assert setup.clock.seconds == pytest.approx(30.0, abs=1.0)
+    assert first_seconds == pytest.approx(1.0, abs=0.2)
+    assert setup.clock.seconds - first_seconds == pytest.approx(30.0, abs=1.0)
 
 
 def test_a_topic_created_again_meanwhile_is_not_committed(setup):
