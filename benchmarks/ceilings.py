@@ -25,7 +25,12 @@ from k2i_core.kafka.source import KafkaSource
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import DecodedBatch, PolledBatch
 from k2i_core.wiring.sessions import make_decoder
-from k2i_core.wiring.settings import catalog_opener, kafka_settings, table_settings
+from k2i_core.wiring.settings import (
+    catalog_opener,
+    declared_schema,
+    kafka_settings,
+    table_settings,
+)
 
 KEPT_BYTES_MAX = 256 * 1024 * 1024
 """Polled batches kept for the other two stages. Larger costs memory; smaller measures less."""
@@ -91,7 +96,7 @@ def run(bench: Bench) -> Result:
 def _measure(bench: Bench, pipeline: Pipeline, row_count: int) -> Sequence[Figure]:
     clock = bench.clock
     batches, consumed = _consume(pipeline, row_count, clock)
-    row_schema = pipeline.row_schema()
+    row_schema = declared_schema(pipeline)
     assert row_schema is not None
     decoder = make_decoder(pipeline)(row_schema)
     kept_count = sum(batch.records.num_rows for batch in batches)

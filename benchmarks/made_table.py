@@ -24,7 +24,12 @@ from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import KAFKA_COLUMN, KAFKA_TYPE, CommitReport, CountedRange, RangeCounts
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.sessions import make_decoder, state_directory
-from k2i_core.wiring.settings import catalog_opener, commit_limits, table_settings
+from k2i_core.wiring.settings import (
+    catalog_opener,
+    commit_limits,
+    declared_schema,
+    table_settings,
+)
 
 TOPIC = "made"
 
@@ -38,7 +43,7 @@ class MadeTable:
         self._next_offsets = [0] * PARTITION_COUNT
         self._generation = 0
         pipeline = read_pipeline(path)
-        row_schema = pipeline.row_schema()
+        row_schema = declared_schema(pipeline)
         assert row_schema is not None
         self._open_catalog = catalog_opener(pipeline)
         self._identifier = pipeline.table.identifier

@@ -18,6 +18,8 @@ from k2i_core.config.kafka import (
 )
 from k2i_core.config.layout import PartitionField, SortField
 from k2i_core.config.load import json_schema, load_pipeline, parse_pipeline
+from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, Monitoring
+from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.sections import (
     Catalog,
@@ -38,14 +40,19 @@ __all__ = [
     "Codec",
     "Column",
     "Compaction",
+    "DeadLetterShare",
     "DeadLetters",
     "Expiration",
     "Flush",
     "Format",
     "FreeMapping",
+    "Freshness",
     "Kafka",
+    "LagMessages",
     "Maintenance",
     "Manifests",
+    "Monitoring",
+    "Orchestration",
     "Orphans",
     "PartitionField",
     "Pipeline",

@@ -5,19 +5,19 @@ wrong, so that one run shows all of it.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
 
 from k2i_core.config.kafka import Kafka, StartOffsets
 from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
-from k2i_core.config.pipeline import VALUE_COLUMN, declared_schema
+from k2i_core.config.monitoring import Monitoring
+from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush, Format, Maintenance
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
-from k2i_core.config.units import size_text
-from k2i_core.schema import type_text
+from k2i_core.config.units import duration_text, size_text
+from k2i_core.schema.iceberg_types import IcebergField, is_nested
+from k2i_core.schema.type_texts import type_text
 
 Finding = tuple[KeyPath, str]
 
@@ -32,6 +32,7 @@ class Sections:
     flush: Flush | None
     dead_letters: DeadLetters | None
     maintenance: Maintenance | None
+    monitoring: Monitoring | None
 
 
 def findings(sections: Sections) -> Iterator[Finding]:
@@ -41,9 +42,9 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.table:
         yield from _check_columns(sections.table.columns or ())
         yield from _check_codec_level(sections.table)
-        schema = declared_schema(sections.format, sections.table)
-        yield from _check_partition_fields(sections.table, schema)
-        yield from _check_sort_fields(sections.table, schema)
+        columns = declared_columns(sections.format, sections.table)
+        yield from _check_partition_fields(sections.table, columns)
+        yield from _check_sort_fields(sections.table, columns)
     if sections.table and sections.format:
         yield from _check_value_column(sections.format, sections.table)
     if sections.table and sections.dead_letters:
@@ -52,6 +53,9 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_flush_bytes(sections.flush)
     if sections.maintenance:
         yield from _check_expiration(sections.maintenance)
+    if sections.monitoring:
+        yield from _check_freshness(sections.monitoring)
+        yield from _check_limits(sections.monitoring)
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -87,9 +91,9 @@ def _check_codec_level(table: Table) -> Iterator[Finding]:
 
 
 def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
-    if format_.value == "json" or table.columns is None:
+    if format_.value not in VALUE_TYPES or table.columns is None:
         return
-    expected = pa.string() if format_.value == "string" else pa.binary()
+    expected = VALUE_TYPES[format_.value]
     if [(column.name, column.type) for column in table.columns] != [(VALUE_COLUMN, expected)]:
         message = (
             f"format {format_.value} has exactly one column, {VALUE_COLUMN} of type "
@@ -98,7 +102,9 @@ def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
         yield ("table", "columns"), message
 
 
-def _check_partition_fields(table: Table, schema: pa.Schema | None) -> Iterator[Finding]:
+def _check_partition_fields(
+    table: Table, columns: Sequence[IcebergField] | None
+) -> Iterator[Finding]:
     purposes: Counter[tuple[str, str, int | None]] = Counter()
     names: Counter[str] = Counter()
     for index, field in enumerate(table.partition_by):
@@ -112,40 +118,44 @@ def _check_partition_fields(table: Table, schema: pa.Schema | None) -> Iterator[
             yield path, f"{quoted(str(field))} makes a second partition field {field.name}"
         purposes[purpose] += 1
         names[field.name] += 1
-        if schema is not None:
-            yield from _check_partition_source(path, field, schema)
+        if columns is not None:
+            yield from _check_partition_source(path, field, columns)
 
 
 def _check_partition_source(
-    path: KeyPath, field: PartitionField, schema: pa.Schema
+    path: KeyPath, field: PartitionField, columns: Sequence[IcebergField]
 ) -> Iterator[Finding]:
-    type_ = column_type(schema, field.column)
+    type_ = column_type(columns, field.column)
     if type_ is None:
-        yield path, _no_column(field.column, schema)
+        yield path, _no_column(field.column, columns)
     elif refusal := field.refusal(type_):
         yield path, f"{quoted(str(field))}: {refusal}"
-    elif field.transform != "identity" and field.name in schema.names:
+    elif field.transform != "identity" and field.name in _names(columns):
         message = f"{quoted(str(field))} makes a partition field {field.name}, a column's name"
         yield path, message
 
 
-def _check_sort_fields(table: Table, schema: pa.Schema | None) -> Iterator[Finding]:
+def _check_sort_fields(table: Table, columns: Sequence[IcebergField] | None) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, field in enumerate(table.sort_by):
         path = ("table", "sort_by", index)
         if field.column in seen:
             yield path, f"{quoted(field.column)} is there already"
         seen.add(field.column)
-        type_ = column_type(schema, field.column) if schema is not None else None
-        if schema is not None and type_ is None:
-            yield path, _no_column(field.column, schema)
-        elif type_ is not None and pa.types.is_nested(type_):
+        type_ = column_type(columns, field.column) if columns is not None else None
+        if columns is not None and type_ is None:
+            yield path, _no_column(field.column, columns)
+        elif type_ is not None and is_nested(type_):
             message = f"{quoted(field.column)} is {type_text(type_)}, which has no order"
             yield path, message
 
 
-def _no_column(column: str, schema: pa.Schema) -> str:
-    return f"{quoted(column)} is not a column; columns: {', '.join(schema.names)}"
+def _no_column(column: str, columns: Sequence[IcebergField]) -> str:
+    return f"{quoted(column)} is not a column; columns: {', '.join(_names(columns))}"
+
+
+def _names(columns: Sequence[IcebergField]) -> list[str]:
+    return [column.name for column in columns]
 
 
 def _check_dead_letters(table: Table, dead_letters: DeadLetters) -> Iterator[Finding]:
@@ -168,3 +178,23 @@ def _check_expiration(maintenance: Maintenance) -> Iterator[Finding]:
     if expiration.retain_last > expiration.max_snapshots:
         message = f"{expiration.retain_last} is more than max_snapshots, {expiration.max_snapshots}"
         yield ("maintenance", "expiration", "retain_last"), message
+
+
+def _check_freshness(monitoring: Monitoring) -> Iterator[Finding]:
+    warn, fail = monitoring.freshness.warn, monitoring.freshness.fail
+    # Both as Dagster's freshness policies have it.
+    if warn is not None and fail is None:
+        yield ("monitoring", "freshness", "fail"), "is required when warn is written"
+    elif warn is not None and fail is not None and warn >= fail:
+        message = f"{duration_text(warn)} is not less than fail, {duration_text(fail)}"
+        yield ("monitoring", "freshness", "warn"), message
+
+
+def _check_limits(monitoring: Monitoring) -> Iterator[Finding]:
+    lag, share = monitoring.lag_messages, monitoring.dead_letter_share
+    for name, warn, fail in (
+        ("lag_messages", lag.warn, lag.fail),
+        ("dead_letter_share", share.warn, share.fail),
+    ):
+        if warn is not None and fail is not None and warn > fail:
+            yield ("monitoring", name, "warn"), f"{warn} is more than fail, {fail}"

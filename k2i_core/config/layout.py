@@ -13,15 +13,22 @@ A column inside structs is written with dots. Source: partition transforms of th
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import pyarrow as pa
-
 from k2i_core.config.problems import quoted
 from k2i_core.errors import ConfigError
-from k2i_core.schema import parse_name, type_text
+from k2i_core.schema.iceberg_types import (
+    TIMESTAMP_TYPES,
+    DecimalType,
+    IcebergField,
+    IcebergType,
+    PrimitiveType,
+    StructType,
+    is_nested,
+)
+from k2i_core.schema.type_texts import parse_name, type_text
 
 ARGUMENT_MAX = 2**31 - 1
 
@@ -103,7 +110,7 @@ class PartitionField:
             raise ValueError(message)
         return cls(transform, column, count)
 
-    def refusal(self, source_type: pa.DataType) -> str | None:
+    def refusal(self, source_type: IcebergType) -> str | None:
         """Say why a column of this type cannot be the source; None when it can."""
         accepts, names = _ACCEPTED[self.transform]
         if accepts(source_type):
@@ -152,20 +159,17 @@ class SortField:
         return cls(column, descending, nulls == "first")
 
 
-def column_type(schema: pa.Schema, column: str) -> pa.DataType | None:
+def column_type(columns: Sequence[IcebergField], column: str) -> IcebergType | None:
     """Return the type of a column, or of a field inside its structs; None when it is not there."""
-    if column in schema.names:
-        return schema.field(column).type
-    fields = {field.name: field for field in schema}
-    names = column.split(".")
-    for depth, name in enumerate(names):
-        if name not in fields:
-            return None
-        type_ = fields[name].type
-        if depth == len(names) - 1:
-            return type_
-        fields = {f.name: f for f in type_} if isinstance(type_, pa.StructType) else {}
-    return None
+    types = {field.name: field.type for field in columns}
+    if column in types:
+        return types[column]
+    *parents, last = column.split(".")
+    for name in parents:
+        parent = types.get(name)
+        fields = parent.fields if isinstance(parent, StructType) else ()
+        types = {field.name: field.type for field in fields}
+    return types.get(last)
 
 
 def _column_name(text: str) -> str | None:
@@ -179,33 +183,33 @@ def _column_text(column: str) -> str:
     return column if _column_name(column) == column else "`" + column.replace("`", "``") + "`"
 
 
-def _is_primitive(type_: pa.DataType) -> bool:
-    return not pa.types.is_nested(type_)
+def _is_primitive(type_: IcebergType) -> bool:
+    return not is_nested(type_)
 
 
-def _is_whole_number(type_: pa.DataType) -> bool:
-    return type_ in (pa.int32(), pa.int64())
+def _is_timestamp(type_: IcebergType) -> bool:
+    return type_ in TIMESTAMP_TYPES
 
 
-def _is_timestamp(type_: pa.DataType) -> bool:
-    return pa.types.is_timestamp(type_)
+def _is_date_or_timestamp(type_: IcebergType) -> bool:
+    return type_ is PrimitiveType.DATE or _is_timestamp(type_)
 
 
-def _is_date_or_timestamp(type_: pa.DataType) -> bool:
-    return pa.types.is_date(type_) or _is_timestamp(type_)
+def _is_truncatable(type_: IcebergType) -> bool:
+    return type_ in _TRUNCATABLE or isinstance(type_, DecimalType)
 
 
-def _is_truncatable(type_: pa.DataType) -> bool:
-    plain = type_ in (pa.string(), pa.binary())
-    return plain or _is_whole_number(type_) or pa.types.is_decimal(type_)
+def _is_bucketable(type_: IcebergType) -> bool:
+    return _is_primitive(type_) and type_ not in _INEXACT
 
 
-def _is_bucketable(type_: pa.DataType) -> bool:
-    inexact = pa.types.is_boolean(type_) or pa.types.is_floating(type_)
-    return _is_primitive(type_) and not inexact
+_TRUNCATABLE = frozenset(
+    {PrimitiveType.INT, PrimitiveType.LONG, PrimitiveType.STRING, PrimitiveType.BINARY}
+)
 
+_INEXACT = frozenset({PrimitiveType.BOOLEAN, PrimitiveType.FLOAT, PrimitiveType.DOUBLE})
 
-_ACCEPTED: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = MappingProxyType(
+_ACCEPTED: Mapping[str, tuple[Callable[[IcebergType], bool], str]] = MappingProxyType(
     {
         "identity": (_is_primitive, "any type but list, map and struct"),
         "bucket": (

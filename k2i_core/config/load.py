@@ -12,6 +12,7 @@ from k2i_core.config.checks import Sections, findings
 from k2i_core.config.document import Document, plain_tree, read_document
 from k2i_core.config.explain import model_of, problems_of
 from k2i_core.config.kafka import Kafka
+from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.overlay import (
     collect_secrets,
     overlay_command_line,
@@ -164,6 +165,7 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         flush=section("flush", Flush),
         dead_letters=section("dead_letters", DeadLetters),
         maintenance=section("maintenance", Maintenance),
+        monitoring=section("monitoring", Monitoring),
     )
 
 

@@ -24,7 +24,12 @@ _PLACE = re.compile(r"\$(\$)?\{([^}]*)(\})?")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 _FREE_MAPPINGS: Mapping[KeyPath, str] = MappingProxyType(
-    {("kafka", "properties"): ".", ("catalog",): "-", ("table", "properties"): "-"}
+    {
+        ("kafka", "properties"): ".",
+        ("catalog",): "-",
+        ("table", "properties"): "-",
+        ("orchestration", "tags"): "_",
+    }
 )
 """Mapping whose keys are somebody else's → what `_` in a variable's name stands for there."""
 

@@ -1,25 +1,34 @@
 """The whole pipeline file as one value."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
 from k2i_core.config.kafka import Kafka
+from k2i_core.config.monitoring import Monitoring
+from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Maintenance
 from k2i_core.config.settings import Section, not_supported_yet
 from k2i_core.config.table import Table
 from k2i_core.config.units import bounded_count
+from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 WORKERS_MAX = 256
 
 VALUE_COLUMN = "value"
+
+VALUE_TYPES: Mapping[str, PrimitiveType] = MappingProxyType(
+    {"string": PrimitiveType.STRING, "raw": PrimitiveType.BINARY}
+)
+"""Format whose whole value is one column → the type of that column."""
 
 
 def _check_name(value: str) -> str:
@@ -94,6 +103,16 @@ class Pipeline(Section):
         description="How the table is kept healthy.",
         examples=[{"expiration": {"older_than": "7d"}}],
     )
+    monitoring: Monitoring = Field(
+        default=Monitoring(),
+        description="From where on the orchestrator's checks warn, and fail.",
+        examples=[{"freshness": {"warn": "5m", "fail": "15m"}}],
+    )
+    orchestration: Orchestration = Field(
+        default=Orchestration(),
+        description="How the orchestrator runs the pipeline.",
+        examples=[{"owners": ["team:data"], "tags": {"tier": "gold"}}],
+    )
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
@@ -106,9 +125,9 @@ class Pipeline(Section):
         """Identifier of the dead-letter table."""
         return self.dead_letters.table or f"{self.table.identifier}_dead_letters"
 
-    def row_schema(self) -> pa.Schema | None:
+    def declared_columns(self) -> tuple[IcebergField, ...] | None:
         """Return the table's columns without `_kafka`; None when they are to be inferred."""
-        return declared_schema(self.format, self.table)
+        return declared_columns(self.format, self.table)
 
     def time_formats(self) -> dict[str, str]:
         """Return column → epoch_s, epoch_ms or epoch_us, for the timestamps that are numbers."""
@@ -131,11 +150,10 @@ class Pipeline(Section):
     __str__ = __repr__
 
 
-def declared_schema(format_: Format | None, table: Table) -> pa.Schema | None:
+def declared_columns(format_: Format | None, table: Table) -> tuple[IcebergField, ...] | None:
     """Return the columns that the file declares or implies; None when nothing is known of them."""
     if table.columns is not None:
-        return pa.schema([column.arrow_field for column in table.columns])
-    implied = {"string": pa.string(), "raw": pa.binary()}
-    if format_ is None or format_.value not in implied:
+        return tuple(column.field for column in table.columns)
+    if format_ is None or format_.value not in VALUE_TYPES:
         return None
-    return pa.schema([pa.field(VALUE_COLUMN, implied[format_.value])])
+    return (IcebergField(VALUE_COLUMN, VALUE_TYPES[format_.value]),)

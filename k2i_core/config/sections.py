@@ -18,10 +18,11 @@ from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
 from k2i_core.config.settings import (
     SCALAR_SCHEMA,
+    SCHEDULE_SCHEMA,
     FreeMapping,
     Section,
     not_supported_yet,
-    parse_cron,
+    parse_schedule,
     refused_keys,
     scalar_text,
 )
@@ -177,17 +178,8 @@ class DeadLetters(Section):
     )
 
 
-def _parse_schedule(value: object) -> object:
-    if value is False or value == "off":
-        return "off"
-    return parse_cron(value) if isinstance(value, str) else value
-
-
 Schedule: TypeAlias = Annotated[
-    str,
-    BeforeValidator(_parse_schedule),
-    # Editors read an unquoted off as false.
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}]}),
+    str, BeforeValidator(parse_schedule), WithJsonSchema(dict(SCHEDULE_SCHEMA))
 ]
 
 _SCHEDULE = 'Five fields as in cron, in UTC, or "off". Used by the orchestrator.'

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -79,18 +79,48 @@ class FreeMapping:
         return FreeMapping, (dict(self._values),)
 
 
+class Texts(Mapping[str, str]):
+    """Texts by key, of which none is a secret; a value, unlike a dict."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+
+    def redacted(self) -> dict[str, Any]:
+        """Return a copy that may be shown, should there be a secret all the same."""
+        return redacted_mapping(self._values)
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"Texts({self.redacted()!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class Scalars:
-    """Annotation of a `FreeMapping` whose values are texts, numbers and booleans.
+    """Annotation of a mapping whose values are texts, numbers and booleans.
 
     Attributes:
         check: Raises ValueError for a key or a value that is refused.
+        kind: What it is in Python: `FreeMapping`, or `Texts` where nothing is secret.
     """
 
     check: Callable[[str, str], None]
+    kind: type[FreeMapping] | type[Texts] = FreeMapping
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's protocol
-        shown = core_schema.plain_serializer_function_ser_schema(FreeMapping.redacted)
+        shown = core_schema.plain_serializer_function_ser_schema(self.kind.redacted)
         return core_schema.no_info_plain_validator_function(self._read, serialization=shown)
 
     def __get_pydantic_json_schema__(
@@ -98,13 +128,13 @@ class Scalars:
     ) -> JsonSchemaValue:
         return {"type": "object", "additionalProperties": dict(SCALAR_SCHEMA)}
 
-    def _read(self, values: object) -> FreeMapping:
-        if isinstance(values, FreeMapping):
+    def _read(self, values: object) -> object:
+        if isinstance(values, self.kind):
             return values
         if not isinstance(values, Mapping):
             message = f"must be a mapping of keys, not {quoted(values)}"
             raise ValueError(message)  # noqa: TRY004 - pydantic collects only ValueError
-        texts: dict[str, object] = {}
+        texts: dict[str, str] = {}
         refused: dict[str | int, str] = {}
         for key, value in cast("Mapping[str | int, object]", values).items():
             try:
@@ -113,7 +143,7 @@ class Scalars:
                 refused[key] = str(error)
         if refused:
             raise refused_keys(refused)
-        return FreeMapping(texts)
+        return self.kind(texts)
 
     def _read_value(self, key: str | int, value: object) -> str:
         if isinstance(key, int):
@@ -134,7 +164,7 @@ class Written:
         write: The value → the text.
     """
 
-    kind: type
+    kind: type | UnionType
     read: Callable[[str], object]
     write: Callable[[Any], str] = str
 
@@ -188,6 +218,24 @@ def scalar_text(value: object) -> str:
         return str(value)
     message = f"must be text, a number, true or false, not {quoted(value)}"
     raise ValueError(message)
+
+
+SCHEDULE_SCHEMA: Mapping[str, object] = MappingProxyType(
+    # Editors read an unquoted off as false.
+    {"anyOf": [{"type": "string"}, {"const": False}]}
+)
+
+
+def parse_schedule(value: object) -> object:
+    """Read a schedule in cron's five fields, or `off`; anything but a text is left to pydantic.
+
+    Raises:
+        ValueError: The text is neither.
+
+    """
+    if value is False or value == "off":
+        return "off"
+    return parse_cron(value) if isinstance(value, str) else value
 
 
 _CRON_FIELDS = (

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-import pyarrow as pa
 from pydantic import (
     AfterValidator,
     Field,
@@ -19,7 +18,15 @@ from k2i_core.config.layout import PartitionField, SortField
 from k2i_core.config.problems import quoted
 from k2i_core.config.settings import FreeMapping, Scalars, Section, Written
 from k2i_core.config.units import KIB, MIB, TIB
-from k2i_core.schema import SchemaEvolution, parse_type, type_text
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.iceberg_types import (
+    TIMESTAMP_TYPES,
+    FixedType,
+    IcebergField,
+    IcebergType,
+    PrimitiveType,
+)
+from k2i_core.schema.type_texts import parse_type, type_text
 
 _IDENTIFIER = re.compile(r"[\w-]+(?:\.[\w-]+)+")
 
@@ -56,6 +63,8 @@ FILE_BYTES_DEFAULT = 512 * MIB
 FILE_BYTES_LIMITS = (64 * KIB, TIB)
 
 TimeFormat: TypeAlias = Literal["iso", "epoch_s", "epoch_ms", "epoch_us"]
+
+_TIME_TYPES = TIMESTAMP_TYPES | {PrimitiveType.DATE, PrimitiveType.TIME}
 
 
 def parse_identifier(value: str) -> str:
@@ -120,8 +129,8 @@ def _is_between(text: str, lowest: int, highest: int) -> bool:
     return bool(re.fullmatch(r"[0-9]{1,18}", text)) and lowest <= int(text) <= highest
 
 
-def _is_binary(type_: pa.DataType) -> bool:
-    return pa.types.is_binary(type_) or pa.types.is_fixed_size_binary(type_)
+def _is_binary(type_: IcebergType) -> bool:
+    return type_ is PrimitiveType.BINARY or isinstance(type_, FixedType)
 
 
 class Column(Section):
@@ -132,7 +141,7 @@ class Column(Section):
         description="Name in the table and in the records, letter case included.",
         examples=["order_id"],
     )
-    type: Annotated[pa.DataType, Written(pa.DataType, parse_type, type_text)] = Field(
+    type: Annotated[IcebergType, Written(IcebergType, parse_type, type_text)] = Field(
         description="Iceberg type: boolean, int, long, float, double, decimal(p,s), date, time, "
         "timestamp, timestamptz, string, binary, uuid, fixed[n], list<T>, map<K, V>, "
         "struct<a: T, b: T not null>.",
@@ -164,12 +173,12 @@ class Column(Section):
     @classmethod
     def _check_format(cls, value: TimeFormat, info: ValidationInfo) -> TimeFormat:
         type_ = info.data.get("type")
-        if type_ is not None and not pa.types.is_temporal(type_):
+        if type_ is not None and type_ not in _TIME_TYPES:
             message = (
                 f"is only for date, time, timestamp and timestamptz, not for {type_text(type_)}"
             )
             raise ValueError(message)
-        if type_ is not None and value != "iso" and not pa.types.is_timestamp(type_):
+        if type_ is not None and value != "iso" and type_ not in TIMESTAMP_TYPES:
             message = f"{quoted(value)} is only for timestamps; write iso for {type_text(type_)}"
             raise ValueError(message)
         return value
@@ -190,10 +199,9 @@ class Column(Section):
         return {key: value for key, value in handler(self).items() if key not in unset}
 
     @property
-    def arrow_field(self) -> "pa.Field[pa.DataType]":
-        """The column as Arrow has it."""
-        metadata = {"doc": self.doc} if self.doc else None
-        return pa.field(self.name, self.type, not self.required, metadata)
+    def field(self) -> IcebergField:
+        """The column as the table has it, without how records spell it."""
+        return IcebergField(self.name, self.type, self.required, self.doc)
 
 
 def _check_count(columns: tuple[Column, ...]) -> tuple[Column, ...]:

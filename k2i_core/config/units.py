@@ -41,6 +41,7 @@ _BYTES: Mapping[str, int] = MappingProxyType(
 
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 _COUNT = re.compile(r"[0-9]{1,3}(?:_[0-9]{3})+|[0-9]{1,18}")
+_NUMBER = re.compile(r"-?(?:[0-9]{0,18}\.)?[0-9]{1,18}(?:[eE][+-]?[0-9]{1,2})?")
 
 _VARIABLE_SCHEMA: Mapping[str, object] = {"type": "string", "pattern": r"\$\{.+\}"}
 
@@ -98,6 +99,21 @@ def parse_count(value: object) -> int:
     raise ValueError(message)
 
 
+def parse_number(value: object) -> float:
+    """Read a number, whole or not, that may stand in quotes.
+
+    Raises:
+        ValueError: It is none.
+
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    message = f"{quoted(value)} is not a number"
+    raise ValueError(message)
+
+
 def duration_text(seconds: float) -> str:
     """Write seconds in the largest unit that keeps the number whole."""
     # By its shortest text, because that is the number that was written.
@@ -116,6 +132,11 @@ def size_text(byte_count: int) -> str:
     return f"{byte_count}B"
 
 
+def plain_number(number: float) -> float:
+    """Write a number as people do: without a point where it is whole."""
+    return int(number) if number.is_integer() else number
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """Annotation of a setting that is a number with limits, however it is written.
@@ -129,7 +150,7 @@ class Quantity:
     """
 
     read: Callable[[object], float]
-    write: Callable[[Any], str | int]
+    write: Callable[[Any], str | float]
     lowest: str | int
     highest: str | int
     written: tuple[Mapping[str, object], ...]
@@ -157,6 +178,42 @@ class Quantity:
         return {"anyOf": [*(dict(schema) for schema in self.written), dict(_VARIABLE_SCHEMA)]}
 
 
+@dataclass(frozen=True, slots=True)
+class OrOff:
+    """Annotation of a limit that can be switched off: `off` in the file, None in Python."""
+
+    quantity: Quantity
+
+    def parse(self, value: object) -> float | None:
+        """Read a number within its limits, or that there is none.
+
+        Raises:
+            ValueError: It is neither.
+
+        """
+        # YAML's older versions read an unquoted off as false.
+        if value is None or value is False or value == "off":
+            return None
+        try:
+            return self.quantity.parse(value)
+        except ValueError as error:
+            message = f"{error}, or off"
+            raise ValueError(message) from error
+
+    def _write(self, number: float | None) -> str | float:
+        return "off" if number is None else self.quantity.write(number)
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's protocol
+        written = core_schema.plain_serializer_function_ser_schema(self._write, when_used="json")
+        return core_schema.no_info_plain_validator_function(self.parse, serialization=written)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described = self.quantity.__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [*described["anyOf"], {"enum": ["off", False]}]}
+
+
 def bounded_duration(lowest: str, highest: str) -> Quantity:
     """Annotate a setting in seconds that is written as a duration."""
     pattern = rf"^[0-9]+(\.[0-9]+)?\s*({'|'.join(_SECONDS)})$"
@@ -175,3 +232,13 @@ def bounded_count(lowest: int, highest: int) -> Quantity:
     """Annotate a setting that is a whole number."""
     written = {"type": "integer", "minimum": lowest, "maximum": highest}
     return Quantity(parse_count, int, lowest, highest, (written,))
+
+
+def bounded_number(lowest: str | int, highest: str | int) -> Quantity:
+    """Annotate a setting that is a number, whole or not."""
+    written = {
+        "type": "number",
+        "minimum": plain_number(parse_number(lowest)),
+        "maximum": plain_number(parse_number(highest)),
+    }
+    return Quantity(parse_number, plain_number, lowest, highest, (written,))

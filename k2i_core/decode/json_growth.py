@@ -30,7 +30,7 @@ from k2i_core.decode.json_rows import WHOLE_NUMBER, Findings
 from k2i_core.decode.json_trees import Number, Tree
 from k2i_core.decode.json_values import spell
 from k2i_core.records import KAFKA_COLUMN
-from k2i_core.schema import clean_inferred_type
+from k2i_core.schema.inferred import clean_inferred_type
 
 FIELDS_MAX = 2_000
 """Fields, nested ones counted, up to which a schema may grow by itself. Larger: objects keyed by an

@@ -28,7 +28,7 @@ from k2i_core.decode.json_trees import (
     parse,
     shown,
 )
-from k2i_core.schema import type_text
+from k2i_core.schema.arrow_types import arrow_type_text
 
 WHOLE_NUMBER = re.compile(r"-?\d+")
 DECIMAL_TEXT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?", re.ASCII)
@@ -218,10 +218,8 @@ def _integer(plan: ColumnPlan, tree: Tree, findings: Findings | None) -> object:
     if not isinstance(tree, Number):
         raise _wrong_type(plan, tree)
     if not WHOLE_NUMBER.fullmatch(tree):
-        message = (
-            f"{plan.path}: expected {type_text(plan.field.type)}, got a number with a fraction"
-        )
-        message = f"{message} or exponent"
+        expected = arrow_type_text(plan.field.type)
+        message = f"{plan.path}: expected {expected}, got a number with a fraction or exponent"
         raise RecordError(ErrorClass.WRONG_TYPE, message)
     number = int(tree) if len(tree) <= INT64_DIGITS_MAX else 2**64
     bits = plan.parse_type.bit_width
@@ -279,19 +277,21 @@ def _unscaled(number: Decimal, decimal_type: pa.Decimal128Type) -> int | None:
 
 
 def _wrong_type(plan: ColumnPlan, tree: Tree) -> RecordError:
-    expected = type_text(plan.field.type)
+    expected = arrow_type_text(plan.field.type)
     return RecordError(
         ErrorClass.WRONG_TYPE, f"{plan.path}: expected {expected}, got {name_type(tree)}"
     )
 
 
 def _not_one(plan: ColumnPlan) -> RecordError:
-    message = f"{plan.path}: expected {type_text(plan.field.type)}, got text that is not one"
+    message = f"{plan.path}: expected {arrow_type_text(plan.field.type)}, got text that is not one"
     return RecordError(ErrorClass.INVALID_VALUE, message)
 
 
 def _out_of_range(plan: ColumnPlan) -> RecordError:
-    message = f"{plan.path}: expected {type_text(plan.field.type)}, got a number that does not fit"
+    message = (
+        f"{plan.path}: expected {arrow_type_text(plan.field.type)}, got a number that does not fit"
+    )
     return RecordError(ErrorClass.NUMBER_OUT_OF_RANGE, message)
 
 

@@ -35,7 +35,8 @@ from k2i_core.errors import (
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.types import arrow_schema, iceberg_schema, iceberg_type
 from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE
-from k2i_core.schema import AddColumn, MakeOptional, SchemaDiff, SchemaEvolution, Widen, diff
+from k2i_core.schema.changes import AddColumn, MakeOptional, SchemaDiff, Widen, diff
+from k2i_core.schema.evolution import SchemaEvolution
 
 DEFAULT_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",

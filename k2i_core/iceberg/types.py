@@ -1,4 +1,4 @@
-"""Arrow schemas of Iceberg tables and back; which Arrow type stands for which is `schema`'s table.
+"""Arrow schemas of Iceberg tables and back, by the table of types in `schema.arrow_types`.
 
 Every Arrow field made from a table, nested ones too, carries its Iceberg field id as
 `PARQUET:field_id`, so that a Parquet file written with it is read by id whatever is renamed later.
@@ -14,7 +14,7 @@ from pyiceberg.types import IcebergType, NestedField, PrimitiveType
 
 from k2i_core.errors import ConfigError
 from k2i_core.records import KAFKA_COLUMN, TIMESTAMP_TYPE
-from k2i_core.schema import type_text
+from k2i_core.schema.arrow_types import from_arrow
 
 FIELD_ID_KEY = b"PARQUET:field_id"
 
@@ -139,5 +139,5 @@ def _iceberg_type(type_: pa.DataType, ids: "count[int]") -> IcebergType:
         return iceberg.FixedType(type_.byte_width)
     if type_ in _ICEBERG_BY_ARROW:
         return _ICEBERG_BY_ARROW[type_]
-    type_text(type_)  # raises with the list of what is allowed
+    from_arrow(type_)  # raises with the list of what is allowed
     raise AssertionError(type_)

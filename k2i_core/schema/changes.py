@@ -16,27 +16,19 @@ because half of all engines could then not tell them apart.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from k2i_core.errors import ConfigError
+from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.inferred import clean_inferred_type
-from k2i_core.schema.types import type_text
 
 SchemaPath: TypeAlias = tuple[str, ...]
 """Names from a top-level column down; `element`, `key` and `value` inside lists and maps."""
 
 _Fields: TypeAlias = "Sequence[pa.Field[Any]]"
-
-
-class SchemaEvolution(StrEnum):
-    """How far a table's schema may follow the records."""
-
-    STRICT = "strict"
-    ADD_COLUMNS = "add_columns"
-    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ class AddColumn:
 
     def __str__(self) -> str:
         suffix = " not null" if self.required else ""
-        return f"add column {path_text(self.path)} {type_text(self.type)}{suffix}"
+        return f"add column {path_text(self.path)} {arrow_type_text(self.type)}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +53,8 @@ class Widen:
     after: pa.DataType
 
     def __str__(self) -> str:
-        return (
-            f"widen {path_text(self.path)} from {type_text(self.before)} to {type_text(self.after)}"
-        )
+        before, after = arrow_type_text(self.before), arrow_type_text(self.after)
+        return f"widen {path_text(self.path)} from {before} to {after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +278,9 @@ def _holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
 
 def _mismatch(table_type: pa.DataType, row_type: pa.DataType) -> str:
     cleaned = [(type_, clean_inferred_type(type_)) for type_ in (table_type, row_type)]
-    table, rows = (str(arrow) if plain is None else type_text(plain) for arrow, plain in cleaned)
+    table, rows = (
+        str(arrow) if plain is None else arrow_type_text(plain) for arrow, plain in cleaned
+    )
     return f"the table has {table}, the rows have {rows}"
 
 

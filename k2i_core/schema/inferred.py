@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from k2i_core.errors import ConfigError
-from k2i_core.schema.types import DECIMAL_PRECISION_MAX, type_text
+from k2i_core.schema.arrow_types import from_arrow
+from k2i_core.schema.iceberg_types import DECIMAL_PRECISION_MAX
 
 _UINT64_DIGITS = 20
 
@@ -59,7 +60,7 @@ def clean_inferred_type(type_: pa.DataType) -> pa.DataType | None:
     for is_kind, clean in _CLEANERS:
         if is_kind(type_):
             return clean(type_)
-    type_text(type_)
+    from_arrow(type_)  # raises with the list of what is allowed
     return type_
 
 

@@ -12,6 +12,7 @@ from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ingest.ports import Source
 from k2i_core.wiring.row_targets import without_kafka
+from k2i_core.wiring.settings import declared_schema
 from k2i_core.worker import StopAsked
 
 FIRST_POLL_SECONDS = 0.5
@@ -32,7 +33,7 @@ def find_row_schema(
         StopAsked: The topics stayed empty until a stop was asked for.
 
     """
-    if (declared := pipeline.row_schema()) is not None:
+    if (declared := declared_schema(pipeline)) is not None:
         return declared
     if (existing := _existing(catalog, pipeline.table.identifier)) is not None:
         return without_kafka(existing)

@@ -20,7 +20,7 @@ from k2i_core.ledger import Owner
 from k2i_core.parquet.encodings import EncodingMemory
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import KAFKA_COLUMN
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
 
 
 def without_kafka(schema: pa.Schema) -> pa.Schema:

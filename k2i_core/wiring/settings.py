@@ -14,6 +14,7 @@ from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.kafka.settings import KafkaSettings, OffsetsStart, StartPolicy, TimestampStart
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodeFailure
+from k2i_core.schema.arrow_types import to_arrow_schema
 
 COMMIT_ATTEMPTS_MAX = 20
 """Requests of one commit. More lets two writers starve each other longer; fewer ends a worker
@@ -69,6 +70,12 @@ def table_settings(pipeline: Pipeline) -> TableSettings:
         sort_by=[SortedBy(f.column, f.descending, f.nulls_first) for f in table.sort_by],
         properties={key: str(value) for key, value in table.properties.reveal().items()},
     )
+
+
+def declared_schema(pipeline: Pipeline) -> pa.Schema | None:
+    """Return the rows' columns without `_kafka`; None when they are to be inferred."""
+    columns = pipeline.declared_columns()
+    return None if columns is None else to_arrow_schema(columns)
 
 
 def flush_limits(pipeline: Pipeline) -> FlushLimits:

@@ -22,7 +22,7 @@ from k2i_core.iceberg.tables import TableSettings, create_or_adopt, with_kafka
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.records import WrittenFile
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.write_target import OutputStream
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_table import MemoryTable

@@ -79,7 +79,9 @@ def test_any_value_anywhere_makes_a_pipeline_or_a_config_error(changes):
     pipeline, lines = answer(parse_pipeline, tree)
     assert all(line.startswith("pipeline: ") for line in lines)
     if pipeline:
-        assert parse_pipeline(pipeline.redacted()).table == pipeline.table
+        again = parse_pipeline(pipeline.redacted())
+        assert again.table == pipeline.table
+        assert again.monitoring == pipeline.monitoring
 
 
 @given(st.text(max_size=60))

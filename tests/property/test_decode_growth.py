@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.records import DecodedValues
-from k2i_core.schema import SchemaEvolution, apply, diff
+from k2i_core.schema.changes import apply, diff
+from k2i_core.schema.evolution import SchemaEvolution
 
 ROW_SCHEMA = pa.schema(
     [

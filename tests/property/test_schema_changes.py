@@ -8,15 +8,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2i_core.schema import (
-    SchemaEvolution,
-    apply,
-    clean_inferred,
-    clean_inferred_type,
-    diff,
-    parse_type,
-    type_text,
-)
+from k2i_core.schema.arrow_types import arrow_type_text, from_arrow, to_arrow
+from k2i_core.schema.changes import apply, diff
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.inferred import clean_inferred, clean_inferred_type
+from k2i_core.schema.type_texts import parse_type, type_text
 
 NAMES = st.one_of(
     st.sampled_from(["a", "b", "c", "total", "order-id", "x.y"]),
@@ -72,7 +68,10 @@ SCHEMAS = fields(TYPES).map(pa.schema)
 
 @given(TYPES)
 def test_every_type_is_read_back_as_it_was_written(type_):
-    assert parse_type(type_text(type_)) == type_
+    read = parse_type(arrow_type_text(type_))
+    assert to_arrow(read) == type_
+    assert from_arrow(type_) == read
+    assert parse_type(type_text(read)) == read
 
 
 @given(TYPES)

@@ -7,22 +7,27 @@ struct; schemas are written as type texts, so a case reads as people write it.
 import pyarrow as pa
 import pytest
 
-from k2i_core.schema import (
+from k2i_core.schema.arrow_types import to_arrow
+from k2i_core.schema.changes import (
     AddColumn,
     Incompatible,
     MakeOptional,
     SchemaDiff,
-    SchemaEvolution,
     Widen,
     apply,
     diff,
-    parse_type,
 )
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.type_texts import parse_type
+
+
+def arrow(text):
+    return to_arrow(parse_type(text))
 
 
 def schema_of(text):
     """Read `a: int, b: string not null` as a schema."""
-    return pa.schema(list(parse_type(f"struct<{text}>"))) if text else pa.schema([])
+    return pa.schema(list(arrow(f"struct<{text}>"))) if text else pa.schema([])
 
 
 WIDENINGS = [
@@ -46,7 +51,7 @@ def test_a_wider_row_type_widens_the_column_wherever_it_is(nest, narrow, wide):
     text, path = NESTS[nest]
     current, wanted = schema_of(text.format(narrow)), schema_of(text.format(wide))
     found = diff(current, wanted)
-    assert found == SchemaDiff((Widen(path, parse_type(narrow), parse_type(wide)),))
+    assert found == SchemaDiff((Widen(path, arrow(narrow), arrow(wide)),))
     assert apply(current, found) == wanted
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from k2i_core.errors import ConfigError
-from k2i_core.schema import clean_inferred, clean_inferred_type, type_text
+from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.inferred import clean_inferred, clean_inferred_type
 
 NOTHING = pa.struct([pa.field("n", pa.null())])
 
@@ -56,7 +57,7 @@ CLEANED = [
 def test_an_inferred_type_becomes_what_iceberg_stores(inferred, stored):
     cleaned = clean_inferred_type(inferred)
     assert cleaned is not None
-    assert type_text(cleaned) == stored
+    assert arrow_type_text(cleaned) == stored
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from k2i_core.iceberg.catalog import BoundedRestCatalog, open_catalog
 from k2i_core.iceberg.durable_files import DurableFile, DurableFileIO
 from k2i_core.iceberg.sql_catalog import FlatSqlCatalog
 from k2i_core.iceberg.tables import TableSettings, create_or_adopt
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
 
 ROWS = pa.schema([pa.field("id", pa.int64())])
 

@@ -30,7 +30,7 @@ from k2i_core.iceberg.tables import (
 )
 from k2i_core.iceberg.types import FIELD_ID_KEY, arrow_schema
 from k2i_core.records import DEAD_LETTER_SCHEMA
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
 
 STRICT, ADD, FULL = SchemaEvolution.STRICT, SchemaEvolution.ADD_COLUMNS, SchemaEvolution.FULL
 ORDERS = "sales.orders"

@@ -28,7 +28,7 @@ from k2i_core.iceberg.tables import SortedBy, TableSettings, Transformed, create
 from k2i_core.iceberg.write_targets import path_of, write_target
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import WrittenFile
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
 
 UTC = dt.UTC
 VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {

@@ -33,6 +33,16 @@ maintenance:
   manifests: {schedule: "15 * * * *"}
   expiration: {schedule: "0 * * * *", older_than: 7d, retain_last: 10, max_snapshots: 500}
   orphans: {schedule: "0 3 * * *", older_than: 3d}
+monitoring:
+  freshness: {warn: 5m, fail: 15m}
+  lag_messages: {warn: 500000, fail: null}
+  dead_letter_share: {warn: 0.001, fail: 5e-1}
+orchestration:
+  max_run_minutes: 90
+  publish_every: 10s
+  audit_schedule: "*/20 * * * *"
+  owners: ["team:data", ada@example.com]
+  tags: {tier: gold, revision: 7}
 """
 
 SHORT = """\

@@ -26,7 +26,7 @@ def all_keys():
 
 def test_every_key_says_what_it_is_and_how_it_looks():
     found, defs = all_keys()
-    assert len(found) > 40
+    assert len(found) > 50
     columns = {f"table.columns.{n}": s for n, s in defs["Column"]["properties"].items()}
     for path, schema in {**found, **columns}.items():
         target = defs.get(schema.get("$ref", "").rpartition("/")[2], {})
@@ -41,6 +41,9 @@ def test_defaults_look_as_in_the_file():
     assert found["kafka.start"]["default"] == "earliest"
     assert found["maintenance.orphans.older_than"]["default"] == "3d"
     assert found["workers"]["default"] == 1
+    assert found["monitoring.freshness.warn"]["default"] == "off"
+    assert found["monitoring.lag_messages.warn"]["default"] == 1_000_000
+    assert found["orchestration.max_run_minutes"]["default"] == 60
 
 
 def test_every_key_of_the_sample_is_known():
@@ -52,7 +55,8 @@ def test_every_key_of_the_sample_is_known():
             if isinstance(value, dict):
                 yield from written(value, f"{path}{key}.")
 
-    foreign = {"catalog.uri", "catalog.warehouse"}
+    tags = {"orchestration.tags.tier", "orchestration.tags.revision"}
+    foreign = {"catalog.uri", "catalog.warehouse", *tags}
     assert set(written(yaml.safe_load(SAMPLE))) - set(found) == foreign
 
 

@@ -4,9 +4,9 @@ Method: whole files as text, read and compared with the settings that must come 
 about files themselves use a temporary folder.
 """
 
+import pickle
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from k2i_core.config import (
@@ -21,7 +21,8 @@ from k2i_core.config import (
 )
 from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError, ErrorKind
-from k2i_core.schema import SchemaEvolution
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
 from tests.unit.config.broken_settings import SERVERS
 from tests.unit.config.broken_tables import TABLE
 from tests.unit.config.pipeline_texts import SAMPLE, SHORT, with_lines
@@ -41,12 +42,10 @@ def test_the_sample_of_the_design_loads():
         "uri": "sqlite:///.k2i/catalog.db",
         "warehouse": ".k2i/warehouse",
     }
-    assert pipeline.row_schema() == pa.schema(
-        [
-            pa.field("order_id", pa.int64(), nullable=False),
-            pa.field("created_at", pa.timestamp("us", tz="UTC")),
-            pa.field("customer_id", pa.int64()),
-        ]
+    assert pipeline.declared_columns() == (
+        IcebergField("order_id", PrimitiveType.LONG, required=True),
+        IcebergField("created_at", PrimitiveType.TIMESTAMPTZ),
+        IcebergField("customer_id", PrimitiveType.LONG),
     )
     assert pipeline.table.partition_by == (
         PartitionField("day", "created_at"),
@@ -56,6 +55,15 @@ def test_the_sample_of_the_design_loads():
     assert pipeline.maintenance.compaction.target_file_bytes == 512 * 2**20
     assert pipeline.maintenance.expiration.older_than == 7 * 86_400
     assert pipeline.maintenance.orphans.older_than == 3 * 86_400
+    monitoring, orchestration = pipeline.monitoring, pipeline.orchestration
+    assert (monitoring.freshness.warn, monitoring.freshness.fail) == (300.0, 900.0)
+    assert (monitoring.lag_messages.warn, monitoring.lag_messages.fail) == (500_000, None)
+    shares = monitoring.dead_letter_share
+    assert (shares.warn, shares.fail) == (0.001, 0.5)
+    assert (orchestration.max_run_minutes, orchestration.publish_every) == (90.0, 10.0)
+    assert orchestration.audit_schedule == "*/20 * * * *"
+    assert orchestration.owners == ("team:data", "ada@example.com")
+    assert orchestration.tags == {"tier": "gold", "revision": "7"}
 
 
 def test_what_is_not_written_has_its_default():
@@ -64,7 +72,7 @@ def test_what_is_not_written_has_its_default():
     assert pipeline.group_id == "k2i-orders"
     assert (pipeline.format.value, pipeline.format.key) == ("json", "raw")
     assert pipeline.catalog.name == "k2i"
-    assert pipeline.row_schema() is None
+    assert pipeline.declared_columns() is None
     assert pipeline.table.schema_evolution is SchemaEvolution.ADD_COLUMNS
     assert (pipeline.table.codec, pipeline.table.codec_level) == ("zstd", 1)
     assert pipeline.table.target_file_bytes == 512 * 2**20
@@ -74,6 +82,28 @@ def test_what_is_not_written_has_its_default():
     assert pipeline.dead_letter_table == "sales.orders_dead_letters"
     assert pipeline.workers == 1
     assert pipeline.state_directory == Path(".k2i/state")
+    freshness, lag = pipeline.monitoring.freshness, pipeline.monitoring.lag_messages
+    shares, orchestration = pipeline.monitoring.dead_letter_share, pipeline.orchestration
+    assert (freshness.warn, freshness.fail) == (None, None)
+    assert (lag.warn, lag.fail) == (1_000_000, None)
+    assert (shares.warn, shares.fail) == (0.01, None)
+    assert (orchestration.max_run_minutes, orchestration.publish_every) == (60.0, 30.0)
+    assert orchestration.audit_schedule == "*/10 * * * *"
+    assert (orchestration.owners, orchestration.tags) == ((), {})
+
+
+def test_a_limit_or_an_audit_can_be_switched_off():
+    text = with_lines(
+        monitoring="{lag_messages: {warn: off}, dead_letter_share: {warn: false, fail: 0}}",
+        orchestration="{audit_schedule: off}",
+    )
+    pipeline = read(text)
+    assert pipeline.monitoring.lag_messages.warn is None
+    shares = pipeline.monitoring.dead_letter_share
+    assert (shares.warn, shares.fail) == (None, 0.0)
+    assert pipeline.orchestration.audit_schedule is None
+    assert pipeline.redacted()["orchestration"]["audit_schedule"] == "off"
+    assert parse_pipeline(pipeline.redacted()) == pipeline
 
 
 def test_a_section_with_nothing_in_it_has_its_defaults():
@@ -83,6 +113,8 @@ def test_a_section_with_nothing_in_it_has_its_defaults():
 
 def test_a_pipeline_is_a_value():
     assert read(SAMPLE) == read(SAMPLE)
+    assert len({read(SAMPLE), read(SAMPLE), read(SHORT)}) == 2
+    assert pickle.loads(pickle.dumps(read(SAMPLE))) == read(SAMPLE)
     with pytest.raises(ValueError, match="frozen"):
         read(SAMPLE).workers = 2
 
@@ -103,13 +135,12 @@ def test_a_start_is_read(written, start):
 
 
 def test_text_and_bytes_have_one_column_without_being_told():
-    for value, type_ in (("string", pa.string()), ("raw", pa.binary())):
-        schema = pa.schema([pa.field("value", type_)])
-        assert read(with_lines(format=f"{{value: {value}}}")).row_schema() == schema
-        name = "string" if value == "string" else "binary"
-        table = f"{TABLE}\n  columns: [{{name: value, type: {name}, required: true}}]"
-        declared = read(with_lines(format=f"{{value: {value}}}", table=table)).row_schema()
-        assert declared == pa.schema([pa.field("value", type_, nullable=False)])
+    for value, type_ in (("string", PrimitiveType.STRING), ("raw", PrimitiveType.BINARY)):
+        implied = read(with_lines(format=f"{{value: {value}}}")).declared_columns()
+        assert implied == (IcebergField("value", type_),)
+        table = f"{TABLE}\n  columns: [{{name: value, type: {type_.value}, required: true}}]"
+        declared = read(with_lines(format=f"{{value: {value}}}", table=table)).declared_columns()
+        assert declared == (IcebergField("value", type_, required=True),)
 
 
 def test_columns_keep_their_doc_and_their_time_format():
@@ -119,7 +150,7 @@ def test_columns_keep_their_doc_and_their_time_format():
     )
     pipeline = read(with_lines(table=table))
     assert pipeline.time_formats() == {"at": "epoch_ms"}
-    assert pipeline.row_schema().field("at").metadata == {b"doc": b"when"}
+    assert pipeline.declared_columns()[0].doc == "when"
 
 
 def test_the_writers_settings_are_icebergs_properties():
@@ -227,6 +258,9 @@ def test_foreign_keys_are_reached_by_variables_in_their_own_spelling():
             "K2I__KAFKA__PROPERTIES__SECURITY_PROTOCOL": "SASL_SSL",
             "K2I__CATALOG__S3__SECRET_ACCESS_KEY": "[s",
             "K2I__TABLE__PROPERTIES__WRITE__PARQUET__COMPRESSION_CODEC": "gzip",
+            "K2I__ORCHESTRATION__TAGS__EXAMPLE__COST_CENTER": "007",
+            "K2I__ORCHESTRATION__OWNERS": "[team:data]",
+            "K2I__MONITORING__FRESHNESS__FAIL": "15m",
         },
         overrides={"catalog.s3.endpoint": "http://localhost:9000", "catalog.uri": "sqlite://"},
     )
@@ -239,6 +273,9 @@ def test_foreign_keys_are_reached_by_variables_in_their_own_spelling():
     assert properties["s3.endpoint"] == "http://localhost:9000"
     assert properties["uri"] == "sqlite://"
     assert pipeline.table.codec == "gzip"
+    assert pipeline.orchestration.tags == {"example.cost_center": "007"}
+    assert pipeline.orchestration.owners == ("team:data",)
+    assert pipeline.monitoring.freshness.fail == 900.0
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import pytest
 
 from k2i_core.config.settings import parse_cron
 from k2i_core.config.units import (
+    bounded_number,
     duration_text,
     parse_count,
     parse_duration,
+    parse_number,
     parse_size,
     size_text,
 )
@@ -65,6 +67,20 @@ def test_a_count_may_stand_in_quotes_with_groups_of_three():
     for text in ("", "1.0", "1e3", "1_0", "-1", True, None, "seven"):
         with pytest.raises(ValueError, match="is not a whole number"):
             parse_count(text)
+
+
+def test_a_number_may_stand_in_quotes_and_have_a_point():
+    numbers = {7: 7.0, 0.5: 0.5, "0.01": 0.01, " 60 ": 60.0, ".5": 0.5, "-1": -1.0, "1e-3": 0.001}
+    assert {written: parse_number(written) for written in numbers} == numbers
+    for text in ("", "1.", ".", "1%", "1,5", "nan", "inf", "1e", True, None, []):
+        with pytest.raises(ValueError, match="is not a number"):
+            parse_number(text)
+
+
+def test_what_is_not_a_number_at_all_is_within_no_limits():
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="is not from 0 to 1"):
+            bounded_number(0, 1).parse(number)
 
 
 def test_values_are_written_in_the_largest_unit_that_keeps_them_whole():

@@ -25,9 +25,9 @@ def test_the_file_is_valid_wherever_the_home_is(tmp_path: Path, name: str) -> No
     assert pipeline.kafka.bootstrap_servers == "127.0.0.1:20123"
     assert pipeline.flush.max_age == 2.0
     assert pipeline.catalog.properties.reveal()["warehouse"] == str(path.parent / "warehouse")
-    schema = pipeline.row_schema()
-    assert schema is not None
-    assert schema.names == [column["name"] for column in ORDERS.columns]
+    columns = pipeline.declared_columns()
+    assert columns is not None
+    assert [column.name for column in columns] == [column["name"] for column in ORDERS.columns]
 
 
 def test_k2i_kafka_wins_over_the_port_in_the_file(tmp_path: Path) -> None:

@@ -15,37 +15,28 @@ doubled.
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
-
-import pyarrow as pa
+from typing import NoReturn
 
 from k2i_core.errors import ConfigError
-
-DECIMAL_PRECISION_MAX = 38
-
-FIXED_BYTES_MAX = 2**31 - 1
+from k2i_core.schema.iceberg_types import (
+    DECIMAL_PRECISION_MAX,
+    FIXED_BYTES_MAX,
+    DecimalType,
+    FixedType,
+    IcebergField,
+    IcebergType,
+    ListType,
+    MapType,
+    PrimitiveType,
+    StructType,
+)
 
 NESTING_MAX = 32
 """Larger lets a hostile text exhaust the stack; smaller refuses types that somebody has."""
 
-_PRIMITIVES: Mapping[str, pa.DataType] = MappingProxyType(
-    {
-        "boolean": pa.bool_(),
-        "int": pa.int32(),
-        "long": pa.int64(),
-        "float": pa.float32(),
-        "double": pa.float64(),
-        "date": pa.date32(),
-        "time": pa.time64("us"),
-        "timestamp": pa.timestamp("us"),
-        "timestamptz": pa.timestamp("us", tz="UTC"),
-        "string": pa.string(),
-        "binary": pa.binary(),
-        "uuid": pa.uuid(),
-    }
+_PRIMITIVES: Mapping[str, PrimitiveType] = MappingProxyType(
+    {type_.value: type_ for type_ in PrimitiveType}
 )
-
-_NAMES_BY_TYPE = MappingProxyType({type_: name for name, type_ in _PRIMITIVES.items()})
 
 TYPE_NAMES = (
     *_PRIMITIVES,
@@ -88,14 +79,11 @@ _QUOTED_NAME = re.compile(r"`((?:[^`]|``)+)`")
 _NOT_NULL = re.compile(r"not\s+null\b", re.IGNORECASE)
 
 
-def parse_type(text: str) -> pa.DataType:
+def parse_type(text: str) -> IcebergType:
     """Read a type text.
 
     Args:
         text: One type, as in the pipeline file.
-
-    Returns:
-        The Arrow type that stands for it.
 
     Raises:
         ConfigError: The text is not a type; the message says where and what is allowed there.
@@ -122,32 +110,29 @@ def parse_name(text: str) -> str:
     return name
 
 
-def type_text(type_: pa.DataType) -> str:
-    """Write a type so that `parse_type` reads the same type back.
-
-    Raises:
-        ConfigError: Iceberg has no such type; `clean_inferred_type` makes the nearest one.
-
-    """
-    if type_ in _NAMES_BY_TYPE:
-        return _NAMES_BY_TYPE[type_]
-    if isinstance(type_, pa.Decimal128Type) and 0 <= type_.scale <= type_.precision:
-        return f"decimal({type_.precision},{type_.scale})"
-    if pa.types.is_fixed_size_binary(type_) and type_.byte_width > 0:
-        return f"fixed[{type_.byte_width}]"
-    if isinstance(type_, pa.ListType):
-        return f"list<{_inner_text(type_.value_field)}>"
-    if isinstance(type_, pa.MapType):
-        return f"map<{type_text(type_.key_type)}, {_inner_text(type_.item_field)}>"
-    if isinstance(type_, pa.StructType) and type_.num_fields:
-        fields = (f"{_name_text(field.name)}: {_inner_text(field)}" for field in type_)
-        return f"struct<{', '.join(fields)}>"
-    message = f"Iceberg has no type for Arrow's {type_}; allowed: {', '.join(TYPE_NAMES)}"
-    raise ConfigError(message)
+def type_text(type_: IcebergType) -> str:
+    """Write a type so that `parse_type` reads the same type back."""
+    match type_:
+        case PrimitiveType():
+            return type_.value
+        case DecimalType(precision, scale):
+            return f"decimal({precision},{scale})"
+        case FixedType(byte_count):
+            return f"fixed[{byte_count}]"
+        case ListType(element, element_required):
+            return f"list<{_inner_text(element, required=element_required)}>"
+        case MapType(key, value, value_required):
+            return f"map<{type_text(key)}, {_inner_text(value, required=value_required)}>"
+        case StructType(fields):
+            return f"struct<{', '.join(map(_field_text, fields))}>"
 
 
-def _inner_text(field: "pa.Field[Any]") -> str:
-    return type_text(field.type) + ("" if field.nullable else " not null")
+def _inner_text(type_: IcebergType, *, required: bool) -> str:
+    return type_text(type_) + (" not null" if required else "")
+
+
+def _field_text(field: IcebergField) -> str:
+    return f"{_name_text(field.name)}: {_inner_text(field.type, required=field.required)}"
 
 
 def _name_text(name: str) -> str:
@@ -191,7 +176,7 @@ class _Parser:
         if self.position < len(self.text):
             self.fail(f'"{self.text[self.position :]}" is left over')
 
-    def type(self, depth: int) -> pa.DataType:
+    def type(self, depth: int) -> IcebergType:
         if depth > NESTING_MAX:
             self.fail(f"types nest at most {NESTING_MAX} deep")
         self.skip_space()
@@ -221,40 +206,39 @@ class _Parser:
             self.fail(f"expected {what}, a whole number from {lowest} to {highest}")
         return int(match.group())
 
-    def decimal(self) -> pa.DataType:
+    def decimal(self) -> IcebergType:
         self.expect("(", 'after "decimal", as in decimal(9,2)')
         precision = self.number("the precision", 1, DECIMAL_PRECISION_MAX)
         self.expect(",", "between precision and scale")
         scale = self.number("the scale", 0, precision)
         self.expect(")", "after the scale")
-        return pa.decimal128(precision, scale)
+        return DecimalType(precision, scale)
 
-    def fixed(self) -> pa.DataType:
+    def fixed(self) -> IcebergType:
         closing = ")" if self.takes("(") else "]"
         if closing == "]":
             self.expect("[", 'after "fixed", as in fixed[16]')
         byte_count = self.number("the number of bytes", 1, FIXED_BYTES_MAX)
         self.expect(closing, "after the number of bytes")
-        return pa.binary(byte_count)
+        return FixedType(byte_count)
 
-    def list(self, depth: int) -> pa.DataType:
+    def list(self, depth: int) -> IcebergType:
         self.expect("<", 'after "list"')
-        element = self.field("element", depth)
+        element, required = self.inner(depth)
         self.expect(">", "after the element type")
-        return pa.list_(element)
+        return ListType(element, required)
 
-    def map(self, depth: int) -> pa.DataType:
+    def map(self, depth: int) -> IcebergType:
         self.expect("<", 'after "map"')
         key = self.type(depth + 1)
         self.expect(",", "between key and value type")
-        value = self.field("value", depth)
+        value, required = self.inner(depth)
         self.expect(">", "after the value type")
-        # The stubs know only types here; Arrow takes a field too, for "not null".
-        return pa.map_(key, value)  # pyright: ignore[reportArgumentType]
+        return MapType(key, value, required)
 
-    def struct(self, depth: int) -> pa.DataType:
+    def struct(self, depth: int) -> IcebergType:
         self.expect("<", 'after "struct"')
-        fields: dict[str, pa.Field[Any]] = {}
+        fields: dict[str, IcebergField] = {}
         while not fields or self.takes(","):
             self.skip_space()
             start = self.position
@@ -263,13 +247,13 @@ class _Parser:
                 self.position = start
                 self.fail(f'the name "{name}" is there already, letter case aside')
             self.expect(":", f'after the field name "{name}"')
-            fields[name.casefold()] = self.field(name, depth)
+            fields[name.casefold()] = IcebergField(name, *self.inner(depth))
         self.expect(">", 'or "," after a field')
-        return pa.struct(list(fields.values()))
+        return StructType(tuple(fields.values()))
 
-    def field(self, name: str, depth: int) -> "pa.Field[Any]":
-        type_ = self.type(depth + 1)
-        return pa.field(name, type_, nullable=not self.take(_NOT_NULL))
+    def inner(self, depth: int) -> tuple[IcebergType, bool]:
+        """Read a type inside another, and whether it is required."""
+        return self.type(depth + 1), self.take(_NOT_NULL) is not None
 
     def name(self) -> str:
         if match := self.take(_QUOTED_NAME):
