@@ -53,6 +53,11 @@ class _Counters(Enum):
     DEAD_LETTERS = _Metric(
         "k2i_dead_letters_total", "Records committed to the dead-letter table", _PARTITION
     )
+    RECORD_BYTES = _Metric(
+        "k2i_committed_record_bytes_total",
+        "Key and value bytes of the records that the checkpoint moved past",
+        _PARTITION,
+    )
     FILTERED = _Metric("k2i_filtered_records_total", "Records filtered out on purpose", _PARTITION)
     TOMBSTONES = _Metric("k2i_tombstones_total", "Records without a value", _PARTITION)
     FILES = _Metric("k2i_files_committed_total", "Data files committed", _TABLE)
@@ -90,7 +95,6 @@ class _Histograms(Enum):
     """What takes time."""
 
     FLUSH = _Metric("k2i_flush_seconds", "From seal to the checkpoint moved, dead letters included")
-    SEAL_TO_COMMIT = _Metric("k2i_seal_to_commit_seconds", "From seal to the target's commit")
     OLDEST_TO_COMMIT = _Metric(
         "k2i_oldest_to_commit_seconds", "From the oldest poll of a generation to its commit"
     )
@@ -150,6 +154,7 @@ class IngestMetrics:
         dead_letter_count: int,
         filtered_count: int,
         tombstone_count: int,
+        byte_count: int,
     ) -> None:
         """Count what became of one range, once it is in the table."""
         partition = (topic, str(kafka_partition))
@@ -159,6 +164,7 @@ class IngestMetrics:
             (_Counters.DEAD_LETTERS, dead_letter_count),
             (_Counters.FILTERED, filtered_count),
             (_Counters.TOMBSTONES, tombstone_count),
+            (_Counters.RECORD_BYTES, byte_count),
         ):
             self._counters[counter].labels(*partition).inc(count)
         self._gauges[_Gauges.NEXT_OFFSET].labels(*partition).set(next_offset)
@@ -195,12 +201,10 @@ class IngestMetrics:
         self,
         *,
         flush_seconds: float,
-        seal_to_commit_seconds: float,
         oldest_to_commit_seconds: float,
     ) -> None:
         """Record how long one generation took."""
         self._histograms[_Histograms.FLUSH].observe(flush_seconds)
-        self._histograms[_Histograms.SEAL_TO_COMMIT].observe(seal_to_commit_seconds)
         self._histograms[_Histograms.OLDEST_TO_COMMIT].observe(oldest_to_commit_seconds)
 
     def commit_landed(

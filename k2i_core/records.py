@@ -114,12 +114,16 @@ class RangeCounts:
     """What became of the offsets of one range; offsets without a record are the rest.
 
     The rest are compacted away, aborted, or control records, and were never delivered.
+
+    Attributes:
+        byte_count: Key and value bytes of the records, whatever became of them.
     """
 
     row_count: int = 0
     dead_letter_count: int = 0
     filtered_count: int = 0
     tombstone_count: int = 0
+    byte_count: int = 0
 
     def __add__(self, other: "RangeCounts") -> "RangeCounts":
         return RangeCounts(
@@ -127,6 +131,7 @@ class RangeCounts:
             self.dead_letter_count + other.dead_letter_count,
             self.filtered_count + other.filtered_count,
             self.tombstone_count + other.tombstone_count,
+            self.byte_count + other.byte_count,
         )
 
     @property

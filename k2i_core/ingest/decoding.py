@@ -175,22 +175,23 @@ def fingerprint(stage: str, failure: DecodeFailure) -> str:
 
 
 def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRange, ...]:
-    """Count kinds per Kafka partition with one bincount over (topic, partition, kind)."""
-    topics = polled.records.column("topic").dictionary_encode()
-    topic_codes = _numpy(topics.indices).astype(np.int64)
+    """Count kinds and bytes per Kafka partition, with bincounts over (topic, partition, kind)."""
+    names, topic_codes = _topic_codes(polled)
     partitions = _numpy(polled.records.column("partition")).astype(np.int64)
     width = 1 + max((r.topic_partition.kafka_partition for r in polled.ranges), default=0)
-    codes = (topic_codes * width + partitions) * len(KINDS) + kinds
-    names = topics.dictionary.to_pylist()
-    counts = np.bincount(codes, minlength=len(names) * width * len(KINDS))
+    places = topic_codes * width + partitions
+    place_count = len(names) * width
+    counts = np.bincount(places * len(KINDS) + kinds, minlength=place_count * len(KINDS))
+    # Exact, because a poll holds far less than 2**53 bytes.
+    bytes_ = np.bincount(places, weights=_byte_counts(polled.records), minlength=place_count)
     counted: list[CountedRange] = []
     for offset_range in polled.ranges:
         topic_partition = offset_range.topic_partition
         if topic_partition.topic not in names:
             counted.append(CountedRange(offset_range, RangeCounts()))
             continue
-        base = names.index(topic_partition.topic) * width + topic_partition.kafka_partition
-        rows, dead_letters, tombstones = counts[base * len(KINDS) : (base + 1) * len(KINDS)]
+        place = names.index(topic_partition.topic) * width + topic_partition.kafka_partition
+        rows, dead_letters, tombstones = counts[place * len(KINDS) : (place + 1) * len(KINDS)]
         counted.append(
             CountedRange(
                 offset_range,
@@ -198,7 +199,22 @@ def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRa
                     row_count=int(rows),
                     dead_letter_count=int(dead_letters),
                     tombstone_count=int(tombstones),
+                    byte_count=int(bytes_[place]),
                 ),
             )
         )
     return tuple(counted)
+
+
+def _topic_codes(polled: PolledBatch) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return the topics of the records, and for each record which of them it is of."""
+    topics = {r.topic_partition.topic for r in polled.ranges}
+    if len(topics) == 1:
+        return list(topics), np.zeros(polled.records.num_rows, np.int64)
+    encoded = polled.records.column("topic").dictionary_encode()
+    return encoded.dictionary.to_pylist(), _numpy(encoded.indices).astype(np.int64)
+
+
+def _byte_counts(records: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    lengths = [pc.binary_length(records.column(name)).fill_null(0) for name in ("key", "value")]
+    return _numpy(lengths[0]).astype(np.int64) + _numpy(lengths[1])

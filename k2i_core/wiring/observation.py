@@ -178,11 +178,11 @@ class WorkerObservation:
                 dead_letter_count=c.dead_letter_count,
                 filtered_count=c.filtered_count,
                 tombstone_count=c.tombstone_count,
+                byte_count=c.byte_count,
             )
         self._count_commits(report)
         self._metrics.flush_finished(
             flush_seconds=report.seal_to_commit_milliseconds / 1000,
-            seal_to_commit_seconds=report.seal_to_commit_milliseconds / 1000,
             oldest_to_commit_seconds=report.oldest_to_commit_milliseconds / 1000,
         )
         self._health.report("catalog", ok=True)

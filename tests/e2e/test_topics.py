@@ -245,20 +245,34 @@ def test_new_kafka_partitions_are_read_from_their_start_after_a_restart(
 
 
 @pytest.mark.slow
-def test_new_kafka_partitions_are_picked_up_while_running(kafka, topic, tmp_path: Path) -> None:
+def test_new_kafka_partitions_and_matching_topics_are_picked_up_while_running(
+    kafka, topic, tmp_path: Path
+) -> None:
     name, servers = topic(partition_count=1), kafka.bootstrap_servers
-    pipeline = write_pipeline(tmp_path / "grow", servers, name, max_age="300ms")
-    values = list(ORDERS.make(0, 20).values)
+    later = f"{name}-later"
+    pipeline = write_pipeline(
+        tmp_path / "grow",
+        servers,
+        name,
+        max_age="300ms",
+        changes=kafka_section(servers, topic_pattern=f"^{name}"),
+    )
+    values = list(ORDERS.make(0, 30).values)
     produce(servers, name, values[:5])
     worker = pipeline.start_worker()
-    with ended(worker):
-        worker.wait_for_flushes(1)
-        add_partitions(servers, name, 2)
-        produce(servers, name, values[5:10], partition=1)
-        produce(servers, name, values[10:], partition=0)
-        worker.wait_for(lambda: worker.metric("k2i_rows_committed_total") == 20, timeout=150)
-        assert worker.stop() == Exit.OK, worker.tail()
-    assert pipeline.assert_holds_here()["rows"] == 20
+    try:
+        with ended(worker):
+            worker.wait_for_flushes(1)
+            add_partitions(servers, name, 2)
+            create_topic(servers, later, 2)
+            produce(servers, name, values[5:10], partition=1)
+            produce(servers, name, values[10:20], partition=0)
+            produce(servers, later, values[20:], partition=1)
+            worker.wait_for(lambda: worker.metric("k2i_rows_committed_total") == 30, timeout=150)
+            assert worker.stop() == Exit.OK, worker.tail()
+        assert pipeline.assert_holds_here()["rows"] == 30
+    finally:
+        admin_of(servers).delete_topics([later])[later].exception(10)
 
 
 def add_partitions(servers: str, name: str, count: int) -> None:

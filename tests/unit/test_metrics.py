@@ -37,13 +37,12 @@ def busy_metrics() -> IngestMetrics:
         dead_letter_count=1,
         filtered_count=0,
         tombstone_count=2,
+        byte_count=1_900,
     )
     metrics.position_observed("orders", 3, lag_message_count=5, freshness_seconds=0.5)
     metrics.bytes_buffered(300)
     metrics.generations_counted(1)
-    metrics.flush_finished(
-        flush_seconds=0.2, seal_to_commit_seconds=0.1, oldest_to_commit_seconds=1.1
-    )
+    metrics.flush_finished(flush_seconds=0.2, oldest_to_commit_seconds=1.1)
     metrics.commit_landed(
         "sales.orders",
         commit_seconds=0.05,

@@ -21,6 +21,7 @@ from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
 from tests.fakes.memory_files import origins_of
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
+OTHER = TopicPartition("returns", 1)
 SETTINGS = DecodeSettings("sales.orders", {})
 values = st.sampled_from([GOOD, BAD, None])
 
@@ -46,9 +47,9 @@ def offsets_of(rows: pa.RecordBatch) -> list[tuple[TopicPartition, int]]:
     return origins_of(rows)
 
 
-@given(st.lists(values, max_size=8), st.lists(values, max_size=8))
-def test_every_record_is_exactly_one_of_row_dead_letter_and_tombstone(first, second):
-    listed = {P0: first, P1: second}
+@given(st.sampled_from([P1, OTHER]), st.lists(values, max_size=8), st.lists(values, max_size=8))
+def test_every_record_is_exactly_one_of_row_dead_letter_and_tombstone(beside, first, second):
+    listed = {P0: first, beside: second}
     decoded = decode_batch(polled(listed), JudgingDecoder(), SETTINGS, 0)
 
     expected = {
@@ -64,6 +65,7 @@ def test_every_record_is_exactly_one_of_row_dead_letter_and_tombstone(first, sec
         assert counted.counts.row_count == own.count(GOOD)
         assert counted.counts.dead_letter_count == own.count(BAD)
         assert counted.counts.tombstone_count == own.count(None)
+        assert counted.counts.byte_count == sum(len(value or b"") for value in own)
 
 
 @given(st.lists(values, min_size=1, max_size=8), st.sets(st.integers(5, 12)))
