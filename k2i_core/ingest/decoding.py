@@ -212,9 +212,13 @@ def _topic_codes(polled: PolledBatch) -> tuple[list[str], npt.NDArray[np.int64]]
     if len(topics) == 1:
         return list(topics), np.zeros(polled.records.num_rows, np.int64)
     encoded = polled.records.column("topic").dictionary_encode()
-    return encoded.dictionary.to_pylist(), _numpy(encoded.indices).astype(np.int64)
+    names = cast("list[str]", encoded.dictionary.to_pylist())
+    return names, _numpy(encoded.indices).astype(np.int64)
 
 
 def _byte_counts(records: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    lengths = [pc.binary_length(records.column(name)).fill_null(0) for name in ("key", "value")]
-    return _numpy(lengths[0]).astype(np.int64) + _numpy(lengths[1])
+    def lengths(name: str) -> npt.NDArray[np.int64]:
+        column = cast("pa.BinaryArray", records.column(name))
+        return _numpy(pc.binary_length(column).fill_null(0)).astype(np.int64)
+
+    return lengths("key") + lengths("value")
