@@ -18,6 +18,7 @@ from typer.main import get_command
 from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.options import LogFormat, LogLevel
 from k2i_core.errors import K2iError
+from k2i_core.garbage import rare_garbage_collections
 from k2i_core.log import configure_logging, redact_text
 
 COMMANDS = {
@@ -87,7 +88,8 @@ def configure(
 def main() -> None:
     """Run a command; exits with the codes of `exits`."""
     try:
-        app(standalone_mode=True)
+        with rare_garbage_collections():
+            app(standalone_mode=True)
     except K2iError as error:
         # Colours and stack traces help nobody here: the message says what to do.
         sys.stderr.write(f"k2i: {redact_text(str(error))}\n")

@@ -1,6 +1,5 @@
 """One worker in this process: its sessions, what it shows of itself, and how it ends."""
 
-import gc
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import structlog
 from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.errors import FencedError
+from k2i_core.garbage import rare_garbage_collections
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.ingest.session import Listener
 from k2i_core.ledger import Share
@@ -23,10 +23,6 @@ from k2i_core.wiring.observation import CHECKS, WorkerObservation
 from k2i_core.wiring.sessions import Surroundings, open_session
 from k2i_core.wiring.settings import catalog_opener
 from k2i_core.worker import Until, Worker
-
-OBJECTS_PER_COLLECTION = 100_000
-"""New objects, less freed ones, between two garbage collections. Larger lets cycles lie in memory
-longer; smaller than the messages of some polls makes polls collect."""
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +102,7 @@ def run_worker(
         surroundings.clock,
     )
     try:
-        with _rare_garbage_collections(), _lean_memory():
+        with rare_garbage_collections(), _lean_memory():
             worker.run()
     except FencedError:
         metrics.fenced(table)
@@ -116,21 +112,6 @@ def run_worker(
         if server is not None:
             server.stop()
     log.info("worker ended", pipeline=pipeline.name, worker=str(share))
-
-
-@contextmanager
-def _rare_garbage_collections() -> Generator[None]:
-    """Let polls not set off the garbage collector.
-
-    Every message is an object that Python counts as a possible part of a cycle, so that a poll
-    makes it search the whole heap for nothing, at a tenth of a worker's processor time.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(OBJECTS_PER_COLLECTION, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @contextmanager
