@@ -48,20 +48,26 @@ class Until:
     Attributes:
         seconds_max: After this long; None for never.
         caught_up: Once every record that was in the topics at the first take-over is committed.
-        end_offsets: With `caught_up`, not beyond these: a Kafka partition is done at its end
-            offset, one without is done at once. What a poll brings beyond an end is ingested, too.
+        end_offsets: Once the next offsets have come to these, as far as they existed at the first
+            take-over; a Kafka partition that is not named is done at once. What a poll brings
+            beyond an end is ingested, too.
     """
 
     seconds_max: float | None = None
     caught_up: bool = False
     end_offsets: Mapping[TopicPartition, int] | None = None
 
+    @property
+    def is_bounded(self) -> bool:
+        """Tell whether it ends by itself once enough is committed."""
+        return self.caught_up or self.end_offsets is not None
+
     def goal(
         self,
         next_offsets: Mapping[TopicPartition, int],
         watermarks: Mapping[TopicPartition, Watermarks],
     ) -> Mapping[TopicPartition, int]:
-        """Return the offset at which each Kafka partition is done, for `caught_up`.
+        """Return the offset at which each Kafka partition is done, if it is bounded.
 
         Args:
             next_offsets: Where reading starts.
@@ -143,7 +149,7 @@ class Worker:
     def _run_session(self) -> None:
         with self._open_session() as opened:
             taken = opened.session.start()
-            if self._until.caught_up and self._goal is None:
+            if self._until.is_bounded and self._goal is None:
                 marks = opened.source.watermarks(taken.next_offsets)
                 self._goal = self._until.goal(taken.next_offsets, marks)
             opened.session.run(lambda: self._is_stopping(opened.session))

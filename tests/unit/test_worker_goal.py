@@ -17,10 +17,10 @@ def test_without_ends_everything_that_was_there_is_read():
 
 
 def test_an_end_beyond_the_log_is_the_end_of_the_log():
-    until = Until(caught_up=True, end_offsets={FIRST: 50, SECOND: 1000})
+    until = Until(end_offsets={FIRST: 50, SECOND: 1000})
     assert until.goal(NEXT_OFFSETS, WATERMARKS) == {FIRST: 50, SECOND: 200}
 
 
 def test_a_kafka_partition_without_an_end_is_done_where_it_stands():
-    until = Until(caught_up=True, end_offsets={FIRST: 50})
+    until = Until(end_offsets={FIRST: 50})
     assert until.goal(NEXT_OFFSETS, WATERMARKS)[SECOND] == 20
