@@ -19,6 +19,7 @@ from k2i_core.ingest.session import Listener
 from k2i_core.ledger import Share
 from k2i_core.records import FlushReport, PolledBatch
 from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.worker_run import economy
 from k2i_core.worker import Until, Worker
 
 FLUSH_ROWS = 1_000_000
@@ -88,12 +89,14 @@ def _ingest(bench: Bench, topic: str, flush: Mapping[str, Any]) -> Moments:
         listener=listener,
         observe=moments.observed,
     )
-    Worker(
+    worker = Worker(
         lambda: open_session(pipeline, Share(0, 1), surroundings),
         Until(caught_up=True),
         lambda: False,
         clock,
-    ).run()
+    )
+    with economy():
+        worker.run()
     return moments
 
 

@@ -167,7 +167,7 @@ def test_the_first_rows_after_a_start_are_flushed_soon_and_a_later_tail_at_its_a
     while len(setup.flushed) < 2:
         session.step()
 
-    assert first_seconds == pytest.approx(1.0, abs=0.2)
+    assert first_seconds == pytest.approx(0.5, abs=0.2)
     assert setup.clock.seconds - first_seconds == pytest.approx(30.0, abs=1.0)
 
 
