@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
+# Programs start here by the hundred: compiling each one anew would cost more than running it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench soak lock clean
 
@@ -42,7 +45,7 @@ check: setup ## Lint, format, types, layers
 	$(BIN)/python -m pytest tests/test_tidy.py
 
 lock: ## Write requirements.lock anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --group test \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --group test --no-strip-extras \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean: ## Remove the environment and caches (kept: .k2i, which holds the demo's tables)

@@ -148,7 +148,7 @@ def _locked() -> dict[str, tuple[Version, int]]:
     locked: dict[str, tuple[Version, int]] = {}
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
-        if match := re.match(r"([A-Za-z0-9._-]+)==(\S+)", line):
+        if match := re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", line):
             locked[canonicalize_name(match[1])] = Version(match[2]), line.count("--hash=sha256:")
     return locked
 

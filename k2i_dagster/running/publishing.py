@@ -1,0 +1,242 @@
+"""What a run tells Dagster about its flushes: materializations, light checks, one log line."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import dagster as dg
+
+from k2i_core.clock import Clock
+from k2i_core.config import Pipeline
+from k2i_core.errors import (
+    CorruptionError,
+    DataLossError,
+    IncompatibleSchemaError,
+    K2iError,
+)
+from k2i_core.ledger import Share
+from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.records import FlushReport
+from k2i_core.schema.iceberg_types import IcebergField
+from k2i_core.wiring.current_state import CommittedState, LagMeter, committed_state
+from k2i_dagster import names
+from k2i_dagster.assets import COLUMN_SCHEMA, table_schema
+from k2i_dagster.running.interrupts import interrupts_held_back
+from k2i_dagster.running.judgements import (
+    Grade,
+    Verdict,
+    judge_contiguity,
+    judge_lag,
+    unknown_lag,
+)
+from k2i_dagster.running.light_verdicts import (
+    flushed_dead_letters,
+    lag_limits,
+    schema_verdict,
+)
+from k2i_dagster.running.reporting import Flushed, added_up
+
+
+class RunContext(Protocol):
+    """As much of an op's context as publishing needs."""
+
+    @property
+    def log(self) -> dg.DagsterLogManager:
+        """The run's log."""
+        ...
+
+    @property
+    def run(self) -> dg.DagsterRun:
+        """The run."""
+        ...
+
+    def log_event(self, event: Any) -> None:  # noqa: ANN401 - Dagster's own union is not public
+        """Store an event of the run."""
+        ...
+
+
+class Publisher:
+    """Publishes the flushes of one run; used by the op's thread."""
+
+    def __init__(self, context: RunContext, pipeline: Pipeline, share: Share, clock: Clock) -> None:
+        """Bind the run; close it to leave the broker."""
+        self._context = context
+        self._pipeline = pipeline
+        self._share = share
+        self._clock = clock
+        self._meter = LagMeter(pipeline, clock)
+        self._interval_seconds = max(pipeline.flush.max_age, pipeline.orchestration.publish_every)
+        self._published_boot_seconds: float | None = None
+        self._columns: tuple[IcebergField, ...] = ()
+
+    def is_due(self) -> bool:
+        """Tell whether the next flushes may be published; the first ones always may."""
+        if self._published_boot_seconds is None:
+            return True
+        passed = self._clock.boot_seconds() - self._published_boot_seconds
+        return passed >= self._interval_seconds
+
+    def publish(self, reports: Sequence[FlushReport]) -> None:
+        """Store one materialization with its checks; nothing for no flush."""
+        if not reports:
+            return
+        self._published_boot_seconds = self._clock.boot_seconds()
+        flushed = added_up(reports)
+        state, checks = self._looked_up()
+        lag, checks[names.LAG] = self._measured_lag(state, flushed)
+        checks[names.DEAD_LETTER_RATE] = flushed_dead_letters(self._pipeline, flushed)
+        with interrupts_held_back():
+            self._context.log_event(self._table_event(flushed, state, lag))
+            for name, verdict in sorted(checks.items()):
+                self._context.log_event(evaluation(self._pipeline, name, verdict))
+            if flushed.counts.dead_letter_count:
+                self._context.log_event(self._dead_letter_event(flushed, state))
+
+    def tell_failure(self, error: K2iError) -> None:
+        """Fail the check that an error is about; others are told by the run's own failure."""
+        match error:
+            case IncompatibleSchemaError():
+                check_name = names.SCHEMA
+            case CorruptionError() | DataLossError():
+                check_name = names.OFFSET_CONTIGUITY
+            case _:
+                return
+        verdict = Verdict(Grade.BAD, str(error))
+        with interrupts_held_back():
+            self._context.log_event(evaluation(self._pipeline, check_name, verdict))
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._meter.close()
+
+    def _looked_up(self) -> tuple[CommittedState | None, dict[str, Verdict]]:
+        try:
+            state = committed_state(self._pipeline)
+        except CorruptionError as error:
+            return None, {names.OFFSET_CONTIGUITY: Verdict(Grade.BAD, str(error))}
+        except K2iError as error:
+            # The flush is in the table, and the next publication tells what this one cannot.
+            self._context.log.warning(f"the table could not be looked at: {error}")
+            return None, {}
+        return state, {
+            names.OFFSET_CONTIGUITY: judge_contiguity(state.commits, state.next_offsets),
+            names.SCHEMA: schema_verdict(self._pipeline, state),
+        }
+
+    def _measured_lag(
+        self, state: CommittedState | None, flushed: Flushed
+    ) -> tuple[Mapping[TopicPartition, int] | None, Verdict]:
+        ends = {r.topic_partition: r.next_offset for r in flushed.ranges}
+        try:
+            lag = self._meter.lag(state.next_offsets if state else ends)
+        except K2iError as error:
+            return None, unknown_lag(str(error))
+        if state is None:
+            # Only for our own Kafka partitions is it known how far the table is.
+            lag = {tp: count for tp, count in lag.items() if tp in ends}
+        return lag, judge_lag(lag, lag_limits(self._pipeline))
+
+    def _table_event(
+        self,
+        flushed: Flushed,
+        state: CommittedState | None,
+        lag: Mapping[TopicPartition, int] | None,
+    ) -> dg.AssetMaterialization:
+        counts = flushed.counts
+        metadata: dict[str, Any] = {
+            "rows": counts.row_count,
+            "dead_letters": counts.dead_letter_count,
+            "tombstones": counts.tombstone_count,
+            "bytes": flushed.byte_count,
+            "files": flushed.file_count,
+            "flushes": flushed.flush_count,
+            "commit_ms": round(flushed.commit_ms_max, 1),
+            "freshness_seconds": round(flushed.freshness_seconds_max, 3),
+            # Text, because a page that reads JSON rounds numbers of this size.
+            "snapshot_id": str(flushed.snapshot_id),
+            "offsets": dg.MetadataValue.json(offsets_json(flushed.ranges)),
+            "worker": str(self._share),
+            **job_link(self._context.run),
+        }
+        if lag is not None:
+            metadata["lag_messages"] = sum(lag.values())
+        if state is not None:
+            metadata["dagster/row_count"] = state.totals.row_count
+            metadata["metadata_location"] = state.metadata_location
+            if state.columns != self._columns:
+                metadata[COLUMN_SCHEMA] = table_schema(state.columns)
+                self._columns = state.columns
+        return dg.AssetMaterialization(
+            names.table_key(self._pipeline),
+            description=_line(self._pipeline, flushed, lag),
+            metadata=metadata,
+        )
+
+    def _dead_letter_event(
+        self, flushed: Flushed, state: CommittedState | None
+    ) -> dg.AssetMaterialization:
+        metadata: dict[str, Any] = {
+            "rows": flushed.counts.dead_letter_count,
+            "files": flushed.dead_letter_file_count,
+            "worker": str(self._share),
+            **job_link(self._context.run),
+        }
+        if flushed.dead_letter_snapshot_id is not None:
+            metadata["snapshot_id"] = str(flushed.dead_letter_snapshot_id)
+        if state is not None:
+            metadata["dagster/row_count"] = state.totals.dead_letter_count
+        return dg.AssetMaterialization(names.dead_letter_key(self._pipeline), metadata=metadata)
+
+
+def evaluation(pipeline: Pipeline, name: str, verdict: Verdict) -> dg.AssetCheckEvaluation:
+    """Return a verdict as the evaluation of a check of the table."""
+    return dg.AssetCheckEvaluation(
+        asset_key=names.table_key(pipeline),
+        check_name=name,
+        passed=verdict.grade is Grade.GOOD,
+        severity=severity(verdict),
+        description=verdict.says,
+        metadata=dict(verdict.figures),
+    )
+
+
+def result(verdict: Verdict) -> dg.AssetCheckResult:
+    """Return a verdict as what a check's own run returns."""
+    return dg.AssetCheckResult(
+        passed=verdict.grade is Grade.GOOD,
+        severity=severity(verdict),
+        description=verdict.says,
+        metadata=dict(verdict.figures),
+    )
+
+
+def severity(verdict: Verdict) -> dg.AssetCheckSeverity:
+    """Return how loudly a check that did not pass is to be shown."""
+    if verdict.grade is Grade.BAD:
+        return dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckSeverity.WARN
+
+
+def offsets_json(ranges: Sequence[OffsetRange]) -> dict[str, list[int]]:
+    """Return Kafka partition → start and next offset."""
+    return {str(r.topic_partition): [r.start_offset, r.next_offset] for r in ranges}
+
+
+def job_link(run: dg.DagsterRun) -> dict[str, dg.MetadataValue[Any]]:
+    """Return the way back to the job; none for a run that no daemon launched."""
+    origin = run.remote_job_origin
+    if origin is None:
+        return {}
+    return {"job": dg.MetadataValue.job(run.job_name, origin.location_name)}
+
+
+def _line(pipeline: Pipeline, flushed: Flushed, lag: Mapping[TopicPartition, int] | None) -> str:
+    counts = flushed.counts
+    flushes = "1 flush" if flushed.flush_count == 1 else f"{flushed.flush_count} flushes"
+    parts = [
+        f"{counts.row_count:,} rows into {pipeline.table.identifier} in {flushes}",
+        *([f"{counts.dead_letter_count:,} dead letters"] if counts.dead_letter_count else []),
+        f"lag {sum(lag.values()):,} messages" if lag is not None else "lag not known",
+        f"at most {flushed.freshness_seconds_max:.1f} s from read to committed",
+        f"snapshot {flushed.snapshot_id}",
+    ]
+    return ", ".join(parts)
