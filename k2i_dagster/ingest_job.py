@@ -34,7 +34,10 @@ def build_ingest_job(pipeline: Pipeline) -> dg.JobDefinition:
         },
     )
     def ingest_op(context: dg.OpExecutionContext) -> None:
-        from k2i_dagster.running.ingest_run import ingest
+        from k2i_dagster.running.interrupts import interrupts_held_back
+
+        with interrupts_held_back():  # a library that is being imported may swallow one
+            from k2i_dagster.running.ingest_run import ingest
 
         worker, minutes = int(context.op_config["worker"]), context.op_config["max_run_minutes"]
         if worker < 0 or not 0 < minutes <= MINUTES_MAX:

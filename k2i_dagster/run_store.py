@@ -75,7 +75,15 @@ def stop_reason(instance: dg.DagsterInstance, run_id: str) -> str | None:
         return "the run was deleted"
     if run.is_finished:
         return f"the run was recorded as {run.status.value.lower()} by somebody else"
+    if run.status is Status.CANCELING:
+        return "it was terminated"
     return run.tags.get(names.STOP_TAG)
+
+
+def is_terminated(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Tell whether a person asked for the end of a run that has not ended yet."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status is Status.CANCELING
 
 
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""`k2i dev`: a real topic becomes a real table on this machine, before your eyes."""
+"""`k2i dev`: a real topic becomes a real table on this machine, in Dagster, before your eyes."""
 
 import os
 import shlex
@@ -6,7 +6,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,9 +30,6 @@ DEFAULT_HOME = Path(".k2i/dev")
 _LOOKS = ("status", "verify", "dead-letters list")
 _FIRST_ROWS = "SELECT * EXCLUDE (_kafka, items) FROM orders LIMIT 5"
 
-_SIGNALLED = 128
-"""Shells add it to the number of the signal that ended a process."""
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -48,7 +46,7 @@ def dev(
         int, typer.Option(min=1, max=1000, help="Kafka partitions of a new topic.")
     ] = 4,
     home: Annotated[
-        Path, typer.Option(help="Where Kafka's data, catalog, table and logs are kept.")
+        Path, typer.Option(help="Where Kafka's and Dagster's data, catalog and table are kept.")
     ] = DEFAULT_HOME,
     bad_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of bad orders, for dead letters.")
@@ -61,13 +59,14 @@ def dev(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run Kafka, produce orders, ingest them and watch; ends with a proof that nothing is lost.
+    """Run Kafka and Dagster, produce orders, ingest and watch; ends with a proof of nothing lost.
 
-    A further run goes on where the last one stopped. K2I_KAFKA=host:port names a broker to use
+    The worker is a run of Dagster, whose pages are at the address that is printed. A further run
+    of the demo goes on where the last one stopped. K2I_KAFKA=host:port names a broker to use
     instead of starting one.
 
-    Exit codes: 0 topic and table agree, 1 they do not, 130 stopped before anything ran; if the
-    worker ended by itself, its own.
+    Exit codes: 0 topic and table agree, 1 they do not or a check failed, 3 something that was
+    started went away, 130 stopped before anything ran.
     """
     settings = DemoSettings(home, seconds, rate, partitions, bad_share, max_age)
     # Answers for programs stand alone on standard output.
@@ -128,11 +127,9 @@ def _signals() -> Generator[_Signals]:
 
 
 def _exit_code(outcome: DemoOutcome) -> int:
-    if outcome.worker_exit_code:
-        return outcome.worker_exit_code
     if outcome.verification is None:
         return Exit.INTERRUPTED
-    return Exit.OK if outcome.verification.holds else Exit.CHECK_FAILED
+    return Exit.OK if outcome.holds else Exit.CHECK_FAILED
 
 
 def _tell_commands(view: View, pipeline_file: Path) -> None:
@@ -174,6 +171,8 @@ def _print_summary(outcome: DemoOutcome, pipeline_file: Path) -> None:
         "not read yet": f"{outcome.unread_count:,}",
         "table": f"{after.row_count:,} rows in {after.file_count:,} files, "
         f"{size(after.byte_count)}, {after.snapshot_count:,} snapshots",
+        "dagster runs": _counted(run.status.lower() for run in outcome.dagster.runs),
+        "checks": _counted(check.outcome for check in outcome.dagster.checks),
     }
     for name, value in lines.items():
         print_line(f"{name:<13} {value}")
@@ -183,20 +182,18 @@ def _print_summary(outcome: DemoOutcome, pipeline_file: Path) -> None:
         print_line()
     else:
         print_line("nothing to verify: no worker has committed anything yet")
-    if outcome.worker_exit_code:
-        code = outcome.worker_exit_code
-        how = (
-            f"was killed by signal {code - _SIGNALLED}" if code > _SIGNALLED else "ended by itself"
-        )
-        print_line(f"the worker {how}, exit code {code}; the end of its log without flushes:")
-        for line in outcome.worker_log:
-            print_line(f"  {line}")
-        print_line("start the demo again: it goes on where the table says")
-    elif outcome.holds:
+    for check in outcome.dagster.failed_checks:
+        print_line(f"check {check.name} of {check.asset} failed")
+    if outcome.holds:
         print_line(
             "the table stays and can be read without Kafka; a further run goes on from here:"
         )
         print_line(f"    {program} query {file} '{_FIRST_ROWS}'")
+
+
+def _counted(words: Iterable[str]) -> str:
+    counts = Counter(words)
+    return ", ".join(f"{counts[word]} {word}" for word in sorted(counts)) or "none"
 
 
 def _document(outcome: DemoOutcome, pipeline_file: Path) -> dict[str, object]:
@@ -217,6 +214,10 @@ def _document(outcome: DemoOutcome, pipeline_file: Path) -> dict[str, object]:
             "bytes": after.byte_count,
             "snapshots": after.snapshot_count,
         },
-        "worker_exit_code": outcome.worker_exit_code,
+        "dagster": {
+            "address": outcome.address,
+            "runs": [{"id": r.id, "job": r.job, "status": r.status} for r in outcome.dagster.runs],
+            "checks": {f"{c.asset}:{c.name}": c.outcome for c in outcome.dagster.checks},
+        },
         "verification": outcome.verification.to_json() if outcome.verification else None,
     }

@@ -1,5 +1,8 @@
 """One server process that belongs to a home directory, and to one parent at a time.
 
+A server is the leader of a process group of its own, and what it starts belongs to it: stop and
+kill end all of them.
+
 Two things outlive a crashed parent and are dealt with when the home is claimed again:
 
 - `lock` is held by the living parent. The kernel frees it however the parent dies, so a busy lock
@@ -17,6 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -27,13 +31,23 @@ _STOP_SECONDS_MAX = 30.0
 """Larger: Ctrl-C of a hanging server takes longer. Smaller: a busy server is killed before it has
 written its clean-shutdown mark, and its next start is slower."""
 _KILL_SECONDS_MAX = 10.0
+_PROCESS_GROUP_FIELD = 2
+"""Of what stands behind the name in /proc/PID/stat; the state is the first."""
 _POLL_SECONDS = 0.02
 
 
 class ChildProcess:
     """Starts, stops and kills the one server of a home directory."""
 
-    def __init__(self, name: str, home: Path, signature: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: Path,
+        signature: str,
+        clock: Clock,
+        *,
+        stop_seconds_max: float = _STOP_SECONDS_MAX,
+    ) -> None:
         """Describe the process; nothing is started or written yet.
 
         Args:
@@ -41,15 +55,18 @@ class ChildProcess:
             home: Directory that belongs to it alone.
             signature: One whole command-line argument that no other process has.
             clock: For the waits.
+            stop_seconds_max: How long it may take to end when it is asked to.
         """
         self.log_path = home / "server.log"
-        self._name = name
+        self.name = name
         self._home = home
         self._signature = signature
         self._clock = clock
+        self._stop_seconds_max = stop_seconds_max
         self._pid_path = home / "pid"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._group: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -77,7 +94,7 @@ class ChildProcess:
         except OSError as error:
             lock.close()
             message = (
-                f"{self._name} is in use by another process home={self._home}: "
+                f"{self.name} is in use by another process home={self._home}: "
                 "stop that one, or choose another directory"
             )
             raise ConfigError(message) from error
@@ -102,36 +119,37 @@ class ChildProcess:
                 # Ctrl-C in the terminal reaches only the parent, which stops its parts in order.
                 start_new_session=True,
             )
+        self._group = self._process.pid
         atexit.register(self.kill)
         self._pid_path.write_text(json.dumps({"pid": self._process.pid}), encoding="utf-8")
 
     def stop(self) -> None:
-        """Ask the server to end, then make it; safe when it does not run."""
-        if self._process is not None and self.pid is not None:
-            self._process.send_signal(signal.SIGTERM)
+        """Ask the server and what it started to end, then make them; safe when it does not run."""
+        if self._group is not None:
+            deadline = self._clock.boot_seconds() + self._stop_seconds_max
+            _signal_group(self._group, signal.SIGTERM)
             # A frozen server does not hear anything else.
-            self._process.send_signal(signal.SIGCONT)
-            try:
-                self._process.wait(_STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self._release()
+            _signal_group(self._group, signal.SIGCONT)
+            while _has_living_members(self._group) and self._clock.boot_seconds() < deadline:
+                self._clock.sleep(_POLL_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
         """End the server at once, as a power cut would; safe when it does not run."""
-        if self._process is not None and self.pid is not None:
-            self._process.kill()
+        if self._group is not None:
+            # Also after the server's own end: what it started may still run.
+            _signal_group(self._group, signal.SIGKILL)
         self._release()
 
     def suspend(self) -> None:
         """Freeze the server (SIGSTOP): its connections stay open and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        assert self._group is not None
+        _signal_group(self._group, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen server go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        assert self._group is not None
+        _signal_group(self._group, signal.SIGCONT)
 
     def last_log_lines(self, line_count: int = 20) -> str:
         """Return the end of the server's log, for a note on an error."""
@@ -143,6 +161,7 @@ class ChildProcess:
     def _release(self) -> None:
         if self._process is not None:
             self._process.wait(_KILL_SECONDS_MAX)
+            self._group = None
         if self._lock is None:
             return
         # Before the lock, because after it the file may be another parent's.
@@ -155,21 +174,23 @@ class ChildProcess:
         pid = _read_pid(self._pid_path)
         if pid is None:
             return
+        if not self._runs_this_home(pid):
+            self._pid_path.unlink(missing_ok=True)
+            return
         for signal_number, seconds in (
-            (signal.SIGTERM, _STOP_SECONDS_MAX),
+            (signal.SIGTERM, self._stop_seconds_max),
             (signal.SIGKILL, _KILL_SECONDS_MAX),
         ):
             deadline = self._clock.boot_seconds() + seconds
-            if self._runs_this_home(pid):
-                os.kill(pid, signal_number)
-            while self._runs_this_home(pid):
+            _signal_group(pid, signal_number)
+            while _has_living_members(pid):
                 if self._clock.boot_seconds() >= deadline:
                     break
                 self._clock.sleep(_POLL_SECONDS)
             else:
                 self._pid_path.unlink(missing_ok=True)
                 return
-        message = f"an earlier {self._name} does not end pid={pid} home={self._home}: kill it"
+        message = f"an earlier {self.name} does not end pid={pid} home={self._home}: kill it"
         raise UnavailableError(message)
 
     def _runs_this_home(self, pid: int) -> bool:
@@ -186,6 +207,31 @@ class ChildProcess:
             timeout=_KILL_SECONDS_MAX,
         )
         return os.fsencode(self._signature) in listed.stdout
+
+
+def _signal_group(leader: int, signal_number: signal.Signals) -> None:
+    # macOS says the second when all that is left of the group waits to be waited for.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal_number)
+
+
+def _has_living_members(leader: int) -> bool:
+    """Tell whether a process of this group runs; one that nobody has waited for does not."""
+    if sys.platform != "linux":
+        try:
+            os.killpg(leader, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name stands in brackets and may itself hold spaces and brackets.
+            fields = path.read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[_PROCESS_GROUP_FIELD]) == leader and fields[0] not in b"ZX":
+            return True
+    return False
 
 
 def _read_pid(path: Path) -> int | None:

@@ -1,8 +1,8 @@
-"""One run of `k2i dev`: a broker, orders, a worker, a view, and a proof at the end.
+"""One run of `k2i dev`: a broker, orders, Dagster with a worker, a view, and a proof at the end.
 
-    start Kafka ─► write the pipeline file ─► create the topic ─► start the worker
-      ─► produce and show, until asked to stop
-      ─► stop producing ─► let the worker catch up ─► stop it ─► prove ─► stop Kafka
+    start Kafka ─► write the pipeline file ─► create the topic ─► start Dagster, which starts the
+    worker ─► produce and show, until asked to stop
+      ─► stop producing ─► let the worker catch up ─► end its run ─► prove ─► stop Dagster and Kafka
 
 Everything that was started here is stopped here, whatever happens in between. What a run leaves
 is the topic's records and the table, and the next run goes on with both.
@@ -18,11 +18,13 @@ from pathlib import Path
 from k2i_core.audit.findings import Verification
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline, load_pipeline
-from k2i_core.dev.demo_figures import Moment, Rate, TableFigures, TableWatch
+from k2i_core.dev.dagster_client import Run
+from k2i_core.dev.dagster_server import DagsterServer
+from k2i_core.dev.demo_figures import Backlog, Moment, Rate, TableFigures, TableWatch
 from k2i_core.dev.demo_kafka import client_settings, open_topic, start_kafka
 from k2i_core.dev.demo_pipeline import own_port, write_pipeline_file
+from k2i_core.dev.demo_worker import DagsterOutcome, DemoWorker
 from k2i_core.dev.environment import DevEnvironment
-from k2i_core.dev.ingest_process import IngestProcess
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.panel import View
 from k2i_core.dev.ports import reserve_port
@@ -37,16 +39,12 @@ _LOOK_SECONDS = 0.5
 _TABLE_LOOK_SECONDS = 2.0
 """As above; a look at the table reads all of its metadata."""
 
-_READY_SECONDS_MAX = 90.0
-"""Larger: a worker that never gets ready is noticed later. Smaller: a busy machine fails."""
-
-_CATCH_UP_SECONDS_MAX = 30.0
-"""Larger: Ctrl-C with a slow worker takes longer. Smaller: more orders wait for the next run."""
+_CATCH_UP_SECONDS_MAX = 60.0
+"""Larger: Ctrl-C with a slow worker takes longer. Smaller: more orders wait for the next run, and
+a worker that was just killed is not replaced in time."""
 
 _PRODUCER_SECONDS_MAX = 45.0
 """Longer than the producer itself waits for Kafka's last answers."""
-
-_LOG_LINES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ class DemoOutcome:
         before: The table when the run began.
         after: The table when the worker had ended.
         unread_count: Orders in the topic that the table does not cover yet.
-        worker_exit_code: 0 when it ended as asked.
-        worker_log: Its last lines, when it ended otherwise.
+        address: Of Dagster's pages.
+        dagster: What they showed at the end.
         verification: The proof; None when the table does not exist.
     """
 
@@ -92,8 +90,8 @@ class DemoOutcome:
     before: TableFigures
     after: TableFigures
     unread_count: int
-    worker_exit_code: int
-    worker_log: tuple[str, ...]
+    address: str
+    dagster: DagsterOutcome
     verification: Verification | None
 
     @property
@@ -114,10 +112,9 @@ class DemoOutcome:
 
     @property
     def holds(self) -> bool:
-        """Tell whether the run ended well: worker and proof."""
-        return (
-            self.worker_exit_code == 0 and self.verification is not None and self.verification.holds
-        )
+        """Tell whether the proof and Dagster's checks hold."""
+        is_proven = self.verification is not None and self.verification.holds
+        return is_proven and not self.dagster.failed_checks
 
 
 class Demo:
@@ -139,7 +136,7 @@ class Demo:
         Args:
             settings: What was asked for.
             environment: Of this machine.
-            variables: The environment, for the pipeline file and the worker.
+            variables: The environment, for the pipeline file and Dagster.
             stop: Ends the run once it produces.
             view: Told about everything.
             prove: Compares topic and table.
@@ -156,8 +153,7 @@ class Demo:
         self._clock: Clock = SystemClock()
         self._home = settings.home.absolute()
         self.pipeline_file = self._home / "orders.yaml"
-        self._log_path = self._home / "ingest.log"
-        self._worker = IngestProcess(self._home / "ingest", self._log_path, self._clock)
+        self._dagster = DagsterServer(self._home / "dagster", self._clock)
 
     def run(self, on_running: Callable[[], None]) -> DemoOutcome:
         """Run it all.
@@ -168,7 +164,8 @@ class Demo:
 
         Raises:
             ConfigError: The home is in use, or settings are wrong.
-            UnavailableError: Kafka, the worker or the catalog does not start or went away.
+            UnavailableError: Kafka, Dagster, the worker or the catalog does not start or went
+                away.
 
         """
         self._home.mkdir(parents=True, exist_ok=True)
@@ -178,19 +175,22 @@ class Demo:
                 # Before anything is started, because people change the file.
                 self._load_pipeline()
             # Before Kafka, because a worker that was left behind may still want to flush.
-            self._worker.claim()
-            stack.callback(self._worker.stop)
+            self._dagster.claim()
+            stack.callback(self._dagster.stop)
             server = self._start_kafka(stack)
             pipeline, topic = self._load_pipeline()
             open_topic(pipeline, topic, self._settings.partition_count, self._clock)
             table = TableWatch(pipeline)
             before = table.figures()
             producer = self._make_producer(pipeline, topic)
+            worker = self._start_dagster(pipeline)
             on_running()
-            self._start_worker()
-            if self._is_well():
+            if worker.wait_until_running(self._view.note, self._stop.is_set):
+                self._view.note(f"the worker runs: {worker.job} at {self._dagster.address}")
                 self._tell_commands(self.pipeline_file)
-            return self._produce_and_prove(pipeline, producer, server, table, before)
+            address, note = self._dagster.address, self._view.note
+            watch = _Watch(pipeline, worker, table, before, address, note, self._clock)
+            return self._produce_and_prove(pipeline, producer, server, watch)
 
     def _start_kafka(self, stack: ExitStack) -> KafkaServer | None:
         """Start a broker unless another one is named; writes the pipeline file when missing."""
@@ -247,47 +247,38 @@ class Demo:
             client=client,
         )
 
-    def _start_worker(self) -> None:
-        self._view.note(f"starting k2i ingest, log in {self._log_path}")
-        arguments = [str(self.pipeline_file)]
-        for key, value in self._overrides().items():
-            arguments += ["--set", f"{key}={value}"]
-        self._worker.start(arguments, self._variables)
-        deadline = self._clock.boot_seconds() + _READY_SECONDS_MAX
-        while not self._stop.wait(0.1) and self._worker.exit_code is None:
-            figures = self._worker.figures()
-            if figures is not None and not figures.problems:
-                self._view.note("the worker owns its Kafka partitions")
-                return
-            if self._clock.boot_seconds() >= deadline:
-                problems = "; ".join(figures.problems) if figures else "it does not answer"
-                message = f"the worker does not get ready: {problems} log={self._log_path}"
-                raise UnavailableError(message)
-
-    def _is_well(self) -> bool:
-        return not self._stop.is_set() and self._worker.exit_code is None
+    def _start_dagster(self, pipeline: Pipeline) -> DemoWorker:
+        self._view.note("starting Dagster: code server, webserver, daemon")
+        began_seconds = self._clock.now_ms() / 1000
+        variables = dict(self._variables)
+        if self._settings.max_age:
+            variables["K2I__FLUSH__MAX_AGE"] = self._settings.max_age
+        self._dagster.start(self.pipeline_file, variables)
+        self._view.note(f"Dagster runs at {self._dagster.address}")
+        return DemoWorker(pipeline.name, self._dagster.client, self._clock, began_seconds)
 
     def _produce_and_prove(
         self,
         pipeline: Pipeline,
         producer: EventProducer,
         server: KafkaServer | None,
-        table: TableWatch,
-        before: TableFigures,
+        watch: "_Watch",
     ) -> DemoOutcome:
         production = _Production(producer, self._settings.rate, self._clock)
-        if self._is_well():
+        if not self._stop.is_set():
             production.start()
-            self._watch(production, server, table, before)
+            while not self._is_over(production, server):
+                self._view.show(watch.look(production.seconds, production.count))
         self._view.end()
-        if self._worker.exit_code is None:
-            self._view.note("no more orders; the worker catches up and flushes")
-        else:
-            self._view.note("THE WORKER ENDED BY ITSELF, so this run ends")
+        self._view.note("no more orders; the worker catches up and flushes")
         production.end()
-        unread_count = self._wait_until_caught_up(pipeline, table)
-        exit_code = self._worker.stop() or 0
-        after = table.figures()
+        unread_count = self._wait_until_caught_up(pipeline, watch)
+        # Before the run is ended, because the daemon may start another one meanwhile.
+        self._dagster.stop_daemon()
+        if not watch.worker.end():
+            self._view.note("THE WORKER DOES NOT END in time; what it has not flushed waits")
+        shown = watch.worker.outcome()
+        after = watch.table.figures()
         verification = None
         if after.snapshot_count:
             self._view.note("verifying: topic, ledger and rows, offset by offset")
@@ -296,71 +287,102 @@ class Demo:
             seconds=production.seconds,
             produced_count=production.count,
             bad_count=len(producer.bad),
-            before=before,
+            before=watch.before,
             after=after,
             unread_count=unread_count,
-            worker_exit_code=exit_code,
-            worker_log=self._worker.last_words(_LOG_LINES_SHOWN) if exit_code else (),
+            address=self._dagster.address,
+            dagster=shown,
             verification=verification,
         )
 
-    def _watch(
-        self,
-        production: "_Production",
-        server: KafkaServer | None,
-        table: TableWatch,
-        figures: TableFigures,
-    ) -> None:
-        """Show the run until it is to end: asked for, time over, or something ended by itself."""
-        next_look, problem = 0.0, ""
-        produced_rate, committed_rate = Rate(), Rate()
-        while not self._is_over(production, server):
-            seconds = production.seconds
-            if seconds >= next_look:
-                next_look = seconds + _TABLE_LOOK_SECONDS
-                try:
-                    figures, problem = table.figures(), ""
-                except K2iError as error:
-                    problem = str(error)
-            worker = self._worker.figures()
-            committed_count = worker.row_count if worker else 0
-            self._view.show(
-                Moment(
-                    seconds=seconds,
-                    produced_count=production.count,
-                    produced_rate=produced_rate.add(seconds, production.count),
-                    committed_count=committed_count,
-                    committed_rate=committed_rate.add(seconds, committed_count),
-                    worker=worker,
-                    table=figures,
-                    table_problem=problem,
-                    flushes=self._worker.recent_flushes(),
-                )
-            )
-
     def _is_over(self, production: "_Production", server: KafkaServer | None) -> bool:
-        if self._stop.wait(_LOOK_SECONDS) or self._worker.exit_code is not None:
+        """Tell whether the run is to end: asked for, time over, or something ended by itself."""
+        if self._stop.wait(_LOOK_SECONDS):
             return True
+        if problem := self._dagster.problem():
+            raise UnavailableError(problem)
         if server is not None and server.pid is None:
             message = f"kafka ended by itself log={server.log_path}"
             raise UnavailableError(message)
         limit = self._settings.seconds
         return not production.is_running or (limit is not None and production.seconds >= limit)
 
-    def _wait_until_caught_up(self, pipeline: Pipeline, table: TableWatch) -> int:
+    def _wait_until_caught_up(self, pipeline: Pipeline, watch: "_Watch") -> int:
         """Wait until the table covers the topic; returns how many orders it does not."""
-        source = open_source(pipeline, self._clock)
-        try:
-            marks = source.watermarks(source.partitions())
-        finally:
-            source.close()
-        ends = {tp: mark.high for tp, mark in marks.items()}
+        ends = _end_offsets(pipeline, self._clock)
         deadline = self._clock.boot_seconds() + _CATCH_UP_SECONDS_MAX
-        while unread_count := _count_unread(ends, table.figures()):
-            if self._worker.exit_code is not None or self._clock.boot_seconds() >= deadline:
+        while unread_count := _count_unread(ends, watch.table.figures()):
+            run = watch.worker.newest_run()
+            is_hopeless = run is None or run.status == "CANCELED"
+            if is_hopeless or self._clock.boot_seconds() >= deadline:
                 break
             self._clock.sleep(_LOOK_SECONDS)
         return unread_count
+
+
+class _Watch:
+    """Looks at everything once in a while, for the panel."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        worker: DemoWorker,
+        table: TableWatch,
+        before: TableFigures,
+        address: str,
+        note: Callable[[str], None],
+        clock: Clock,
+    ) -> None:
+        self.worker = worker
+        self.table = table
+        self.before = before
+        self._address = address
+        self._note = note
+        self._clock = clock
+        self._ends = _end_offsets(pipeline, clock)
+        self._backlog = Backlog()
+        self._produced_rate, self._committed_rate = Rate(), Rate()
+        self._figures = before
+        self._run: Run | None = None
+        self._problems: tuple[str, ...] = ()
+        self._next_look = 0.0
+
+    def look(self, seconds: float, produced_count: int) -> Moment:
+        """Return the moment; table and Dagster are asked every few seconds only."""
+        if seconds >= self._next_look:
+            self._next_look = seconds + _TABLE_LOOK_SECONDS
+            try:
+                self._figures = self.table.figures()
+                self._see(self.worker.newest_run())
+                self._problems = ()
+            except K2iError as error:
+                self._problems = (str(error),)
+        figures, run = self._figures, self._run
+        end_offset = sum(self._ends.values()) + produced_count
+        next_offset = sum(figures.next_offsets.get(tp, 0) for tp in self._ends)
+        committed_count = figures.row_count - self.before.row_count
+        started = run.start_seconds if run else None
+        return Moment(
+            seconds=seconds,
+            produced_count=produced_count,
+            produced_rate=self._produced_rate.add(seconds, produced_count),
+            committed_count=committed_count,
+            committed_rate=self._committed_rate.add(seconds, committed_count),
+            dead_letter_count=figures.dead_letter_count - self.before.dead_letter_count,
+            lag_message_count=max(0, end_offset - next_offset),
+            freshness_seconds=self._backlog.add(seconds, end_offset, next_offset),
+            table=figures,
+            run=run,
+            run_seconds=self._clock.now_ms() / 1000 - started if started else 0.0,
+            address=self._address,
+            problems=self._problems,
+        )
+
+    def _see(self, run: Run | None) -> None:
+        before, self._run = self._run, run
+        if before and run and run.id != before.id:
+            ended = self.worker.status(before.id)
+            self._note(f"run {before.id[:8]} ended ({ended}), run {run.id[:8]} takes its place")
 
 
 class _Production:
@@ -419,6 +441,15 @@ class _Production:
             self._producer.run(rate=self._rate, stop=self._stop)
         except K2iError as error:
             self._failure = error  # raised by `end`, in the thread that can act on it
+
+
+def _end_offsets(pipeline: Pipeline, clock: Clock) -> dict[TopicPartition, int]:
+    source = open_source(pipeline, clock)
+    try:
+        marks = source.watermarks(source.partitions())
+    finally:
+        source.close()
+    return {tp: mark.high for tp, mark in marks.items()}
 
 
 def _count_unread(ends: Mapping[TopicPartition, int], table: TableFigures) -> int:

@@ -45,6 +45,14 @@ table:
   schema_evolution: strict
 flush:
   max_age: 2s # from read to committed; half of it makes twice as many files
+monitoring: # when Dagster's checks of the table warn, and fail
+  freshness: {{warn: 2m, fail: 10m}}
+  dead_letter_share: {{warn: 0.05}}
+orchestration: # in Dagster; the defaults suit a pipeline that runs for months, these a demo
+  publish_every: 10s # each is a point on the table's plots
+  audit_schedule: "* * * * *"
+  owners: ["team:demo"]
+  tags: {{tier: demo}}
 state_directory: {state}
 """
 

@@ -106,34 +106,27 @@ def _print_step(console: Console, seconds: float, text: str) -> None:
 
 def progress_line(moment: Moment) -> str:
     """Return the figures as one line."""
-    worker, table = moment.worker, moment.table
-    parts = [f"produced {moment.produced_count:,}"]
-    if worker is None:
-        parts.append("worker does not answer")
-    else:
-        parts += [
-            f"read {worker.read_count:,}",
-            f"committed {moment.committed_count:,} ({moment.committed_rate:,.0f}/s)",
-            f"dead letters {worker.dead_letter_count:,}",
-            f"lag {worker.lag_message_count:,}",
-            f"freshness {worker.freshness_seconds:.1f} s",
-        ]
-    parts.append(f"snapshots {table.snapshot_count:,}")
-    parts.append(f"files {table.file_count:,}")
-    if worker is not None:
-        parts.append(f"memory {size(worker.resident_bytes)}")
-        parts += [f"not ready: {problem}" for problem in worker.problems]
+    table = moment.table
+    parts = [
+        f"produced {moment.produced_count:,}",
+        f"committed {moment.committed_count:,} ({moment.committed_rate:,.0f}/s)",
+        f"dead letters {moment.dead_letter_count:,}",
+        f"lag {moment.lag_message_count:,}",
+        f"freshness {moment.freshness_seconds:.1f} s",
+        f"snapshots {table.snapshot_count:,}",
+        f"files {table.file_count:,}",
+        f"run {_run(moment)}",
+        *moment.problems,
+    ]
     return " · ".join(parts)
 
 
 def draw(moment: Moment, title: str) -> RenderableType:
     """Return the panel."""
     minutes, seconds = divmod(int(moment.seconds), 60)
-    parts: list[RenderableType] = [_figures(moment), Text(), _flushes(moment)]
-    problems = list(moment.worker.problems) if moment.worker else ["worker: does not answer"]
-    if moment.table_problem:
-        problems.append(f"table: {moment.table_problem}")
-    parts += [Text(f"not ready: {problem}", style="bold yellow") for problem in problems]
+    dagster = Text.assemble(("Dagster  ", "dim"), (moment.address, "bold"))
+    parts: list[RenderableType] = [_figures(moment), Text(), _flushes(moment), Text(), dagster]
+    parts += [Text(problem, style="bold yellow") for problem in moment.problems]
     return Panel(
         Group(*parts),
         title=Text(f" {title} ", style="bold"),
@@ -144,30 +137,38 @@ def draw(moment: Moment, title: str) -> RenderableType:
     )
 
 
+def _run(moment: Moment) -> str:
+    """Say how the worker's run is: `running 1:05`, or Dagster's word for it."""
+    if moment.run is None:
+        return "none"
+    if moment.run.status != "STARTED":
+        return moment.run.status.lower()
+    minutes, seconds = divmod(int(moment.run_seconds), 60)
+    return f"running {minutes}:{seconds:02d}"
+
+
 def _figures(moment: Moment) -> Table:
-    worker, table = moment.worker, moment.table
+    table = moment.table
     left = [
         ("produced", f"{moment.produced_count:,}", f"{moment.produced_rate:,.0f}/s"),
-        ("read", f"{worker.read_count:,}" if worker else "-", ""),
         ("committed", f"{moment.committed_count:,}", f"{moment.committed_rate:,.0f}/s"),
-        ("dead letters", f"{worker.dead_letter_count:,}" if worker else "-", ""),
-        ("lag", f"{worker.lag_message_count:,}" if worker else "-", "messages"),
-        ("freshness", f"{worker.freshness_seconds:.1f}" if worker else "-", "s"),
+        ("dead letters", f"{moment.dead_letter_count:,}", ""),
+        ("lag", f"{moment.lag_message_count:,}", "messages"),
+        ("freshness", f"{moment.freshness_seconds:.1f}", "s"),
     ]
     right = [
         ("rows", f"{table.row_count:,}"),
         ("snapshots", f"{table.snapshot_count:,}"),
         ("data files", f"{table.file_count:,}"),
         ("size", size(table.byte_count)),
-        ("memory", size(worker.resident_bytes if worker else None)),
-        ("buffered", size(worker.buffered_bytes if worker else None)),
+        ("worker", _run(moment)),
     ]
     grid = Table(box=None, pad_edge=False, expand=True)
-    grid.add_column("this run", style="dim", header_style="bold")
+    grid.add_column("this demo", style="dim", header_style="bold")
     grid.add_column("", justify="right", min_width=11)
     grid.add_column("", style="dim", min_width=9)
     grid.add_column("table and worker", style="dim", header_style="bold")
-    grid.add_column("", justify="right", min_width=11)
+    grid.add_column("", justify="right", min_width=13)
     for (name, value, unit), (other_name, other_value) in zip(left, right, strict=True):
         grid.add_row(name, Text(value, "bold"), unit, other_name, Text(other_value, "bold"))
     return grid
@@ -176,16 +177,15 @@ def _figures(moment: Moment) -> Table:
 def _flushes(moment: Moment) -> Table:
     table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
     table.add_column("flush (UTC)")
-    for name in ("rows", "dead letters", "files", "size", "commit"):
+    for name in ("rows", "dead letters", "files", "size"):
         table.add_column(name, justify="right")
-    for flush in moment.flushes:
+    for flush in moment.table.flushes:
         table.add_row(
             flush.time,
             f"{flush.row_count:,}",
             f"{flush.dead_letter_count:,}",
             f"{flush.file_count:,}",
             size(flush.byte_count),
-            f"{flush.commit_ms:,} ms",
         )
     return table
 

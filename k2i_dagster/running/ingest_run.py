@@ -154,6 +154,8 @@ def _ingest_in_turn(
             publisher.close()
             if worker.error is not None:
                 context.log.error(f"the worker ended with {type(worker.error).__name__}")
+            elif has_ended:
+                context.log.info("ended with everything that was read committed")
     if not has_ended:
         message = (
             f"the last flush took longer than {LAST_FLUSH_SECONDS_MAX:.0f} s; the next run goes on "
@@ -166,7 +168,9 @@ def _ingest_in_turn(
         publisher.tell_failure(error)
         raise failure_of(error) from None
     _raise_if_ended_elsewhere(context)
-    context.log.info("ended with everything that was read committed")
+    if run_store.is_terminated(context.instance, context.run.run_id):
+        # The interruption itself did not come through, or after the heartbeat had seen it.
+        raise dg.DagsterExecutionInterruptedError
 
 
 def _beginning(plan: RunPlan) -> str:

@@ -15,7 +15,7 @@ from k2i_core.errors import (
 )
 from k2i_core.ledger import Share
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import FlushReport
+from k2i_core.records import FlushReport, RangeCounts
 from k2i_core.schema.iceberg_types import IcebergField
 from k2i_core.wiring.current_state import CommittedState, LagMeter, committed_state
 from k2i_dagster import names
@@ -184,7 +184,11 @@ class Publisher:
             metadata["snapshot_id"] = str(flushed.dead_letter_snapshot_id)
         if state is not None:
             metadata["dagster/row_count"] = state.totals.dead_letter_count
-        return dg.AssetMaterialization(names.dead_letter_key(self._pipeline), metadata=metadata)
+        return dg.AssetMaterialization(
+            names.dead_letter_key(self._pipeline),
+            description=f"{_dead_letters(flushed.counts)} of {self._pipeline.table.identifier}",
+            metadata=metadata,
+        )
 
 
 def evaluation(pipeline: Pipeline, name: str, verdict: Verdict) -> dg.AssetCheckEvaluation:
@@ -229,12 +233,17 @@ def job_link(run: dg.DagsterRun) -> dict[str, dg.MetadataValue[Any]]:
     return {"job": dg.MetadataValue.job(run.job_name, origin.location_name)}
 
 
+def _dead_letters(counts: RangeCounts) -> str:
+    noun = "dead letter" if counts.dead_letter_count == 1 else "dead letters"
+    return f"{counts.dead_letter_count:,} {noun}"
+
+
 def _line(pipeline: Pipeline, flushed: Flushed, lag: Mapping[TopicPartition, int] | None) -> str:
     counts = flushed.counts
     flushes = "1 flush" if flushed.flush_count == 1 else f"{flushed.flush_count} flushes"
     parts = [
         f"{counts.row_count:,} rows into {pipeline.table.identifier} in {flushes}",
-        *([f"{counts.dead_letter_count:,} dead letters"] if counts.dead_letter_count else []),
+        *([_dead_letters(counts)] if counts.dead_letter_count else []),
         f"lag {sum(lag.values()):,} messages" if lag is not None else "lag not known",
         f"at most {flushed.freshness_seconds_max:.1f} s from read to committed",
         f"snapshot {flushed.snapshot_id}",

@@ -17,10 +17,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAML_BLOCKS = re.findall(r"^```yaml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 LINKS = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+COMPONENT = "# defs/"
+"""How an example begins that is for a Dagster project, and no pipeline file."""
 COMMANDS = re.findall(r"^\| `k2i ([a-z-]+(?: [a-z-]+(?:\\\|[a-z-]+)*)?)", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("block", YAML_BLOCKS)
+@pytest.mark.parametrize("block", [b for b in YAML_BLOCKS if not b.startswith(COMPONENT)])
 def test_every_pipeline_file_is_valid(block: str) -> None:
     assert read_pipeline(block, "README.md").name
 

@@ -18,7 +18,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 
 from k2i_core.errors import UnavailableError
 from k2i_dagster import names, run_store
-from k2i_dagster.running import ingest_run
+from k2i_dagster.running import heartbeat, ingest_run
 from tests.integration.dagster.runs import InProcess, value
 
 FOREVER = 120.0
@@ -152,6 +152,22 @@ def test_an_interrupted_run_flushes_and_publishes(at_work, monkeypatch, by_a_per
     assert status_of(at_work, beside.run_id) is status
     events = at_work.materializations("e2e", "orders")
     assert sum(value(e, "rows") for e in events) == at_work.disk.rows().num_rows
+    at_work.disk.assert_holds_here()
+
+
+def test_a_termination_whose_signal_is_lost_is_noticed_by_the_heartbeat(at_work, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.2)
+    at_work.fill(300, partition_count=2)
+
+    def terminate(run_id: str) -> None:
+        at_work.instance.report_run_canceling(at_work.instance.get_run_by_id(run_id))
+
+    beside = Beside(at_work, terminate)
+    beside.start()
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        at_work.ingest(FOREVER)
+
+    assert status_of(at_work, beside.run_id) is DagsterRunStatus.CANCELED
     at_work.disk.assert_holds_here()
 
 

@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from k2i_core.clock import SystemClock
-from k2i_core.dev import child_process
 from k2i_core.dev.child_process import ChildProcess
 from k2i_core.errors import ConfigError
 
@@ -32,8 +31,14 @@ def child(tmp_path: Path) -> Iterator[ChildProcess]:
     child.kill()
 
 
-def _child(home: Path) -> ChildProcess:
-    return ChildProcess("the server", home, f"--home={home}", SystemClock())
+def _child(home: Path, stop_seconds_max: float = 30.0) -> ChildProcess:
+    return ChildProcess(
+        "the server",
+        home,
+        f"--home={home}",
+        SystemClock(),
+        stop_seconds_max=stop_seconds_max,
+    )
 
 
 def _has_ended(process: psutil.Process) -> bool:
@@ -67,6 +72,26 @@ def test_a_server_ends_with_stop_and_with_kill(tmp_path: Path, child: ChildProce
     child.stop()
 
 
+STARTS_A_WORKER = f"""
+import subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", {IGNORES_TERM!r}], stdout=subprocess.PIPE)
+worker.stdout.readline()
+print(worker.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("ends_itself", [True, False])
+def test_what_a_server_started_ends_with_it(tmp_path: Path, ends_itself: bool) -> None:
+    child = _child(tmp_path, stop_seconds_max=1.0)
+    _launch(child, tmp_path, STARTS_A_WORKER + ("" if ends_itself else "worker.wait()"))
+    _wait_until(lambda: child.last_log_lines().isdigit())
+    worker = psutil.Process(int(child.last_log_lines()))
+    if ends_itself:
+        _wait_until(lambda: child.exit_code == 0)
+    child.stop()
+    _wait_until(lambda: _has_ended(worker))
+
+
 def test_a_frozen_server_hears_the_stop(tmp_path: Path, child: ChildProcess) -> None:
     pid = _launch(child, tmp_path)
     child.suspend()
@@ -76,15 +101,15 @@ def test_a_frozen_server_hears_the_stop(tmp_path: Path, child: ChildProcess) -> 
 
 
 @pytest.mark.parametrize("program", [SLEEPS, IGNORES_TERM], ids=["polite", "deaf"])
-def test_what_a_crashed_parent_left_behind_is_stopped(
-    tmp_path: Path, child: ChildProcess, monkeypatch: pytest.MonkeyPatch, program: str
-) -> None:
-    monkeypatch.setattr(child_process, "_STOP_SECONDS_MAX", 1.0)
+def test_what_a_crashed_parent_left_behind_is_stopped(tmp_path: Path, program: str) -> None:
+    child = _child(tmp_path, stop_seconds_max=1.0)
     # A grandchild, so that its end leaves no zombie of ours behind, as with a parent that died.
     launcher = f"""
 import subprocess, sys
 child = subprocess.Popen(
-    [sys.executable, "-c", {program!r}, "--home={tmp_path}"], stdout=subprocess.PIPE
+    [sys.executable, "-c", {program!r}, "--home={tmp_path}"],
+    stdout=subprocess.PIPE,
+    start_new_session=True,
 )
 child.stdout.readline()
 print(child.pid)

@@ -5,37 +5,39 @@ one moment into text.
 """
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
-from k2i_core.dev.demo_figures import Moment, Rate, TableFigures
-from k2i_core.dev.ingest_process import Flush, WorkerFigures
+from k2i_core.dev.dagster_client import Run
+from k2i_core.dev.demo_figures import Backlog, Flush, Moment, Rate, TableFigures
 from k2i_core.dev.panel import LiveView, PlainView, draw, progress_line, size
 from tests.fakes.time_and_ids import ScriptedClock
 
-WORKER = WorkerFigures(
-    read_count=12_345_678,
-    row_count=12_340_000,
-    dead_letter_count=9_876,
-    lag_message_count=4_321,
-    freshness_seconds=1.25,
-    buffered_bytes=5 * 1024 * 1024,
-    resident_bytes=250 * 1024 * 1024,
-    problems=(),
-)
+RUN = Run("0f" * 16, "ingest_orders", "STARTED", "orders-0", 1.0, 2.0)
+ADDRESS = "http://127.0.0.1:23000"
 
 
-def moment(worker: WorkerFigures | None = WORKER, table_problem: str = "") -> Moment:
+def moment(run: Run | None = RUN, *problems: str) -> Moment:
     return Moment(
         seconds=83.0,
         produced_count=12_346_000,
         produced_rate=5_000.0,
-        committed_count=12_340_000 if worker else 0,
+        committed_count=12_340_000,
         committed_rate=4_987.0,
-        worker=worker,
-        table=TableFigures(12_340_000, 9_876, 1_234, 1_230, 3 * 1024**3),
-        table_problem=table_problem,
-        flushes=(Flush("16:09:07", 8_770, 9, 1, 201_900, 118, 42),),
+        dead_letter_count=9_876,
+        lag_message_count=4_321,
+        freshness_seconds=1.25,
+        table=TableFigures(
+            *(12_340_000, 9_876, 1_234, 1_230, 3 * 1024**3),
+            flushes=(Flush("16:09:07", 8_770, 9, 1, 201_900),),
+        ),
+        run=run,
+        run_seconds=65.0,
+        address=ADDRESS,
+        problems=problems,
     )
 
 
@@ -50,26 +52,26 @@ def test_the_panel_shows_every_figure_in_80_columns() -> None:
     text = text_of(moment())
 
     for figure in (
-        *("12,346,000", "5,000/s", "12,345,678", "12,340,000", "4,987/s", "9,876", "4,321", "1.2"),
-        *("1,234", "1,230", "3.0 GiB", "250.0 MiB", "5.0 MiB", "01:23"),
-        *("16:09:07", "8,770", "197.2 KiB", "118 ms"),
+        *("12,346,000", "5,000/s", "12,340,000", "4,987/s", "9,876", "4,321", "1.2", "01:23"),
+        *("1,234", "1,230", "3.0 GiB", "running 1:05", ADDRESS),
+        *("16:09:07", "8,770", "197.2 KiB"),
     ):
         assert figure in text
     assert max(map(len, text.splitlines())) == 80
-    assert "not ready" not in text
 
 
-def test_what_is_wrong_is_shown() -> None:
-    assert "not ready: worker: does not answer" in text_of(moment(worker=None))
-    assert "not ready: table: catalog gone" in text_of(moment(table_problem="catalog gone"))
-    assert "worker does not answer" in progress_line(moment(worker=None))
+@pytest.mark.parametrize("show", [text_of, progress_line])
+def test_what_is_wrong_is_shown(show: Callable[[Moment], str]) -> None:
+    assert "catalog gone" in show(moment(RUN, "catalog gone"))
+    assert "failure" in show(moment(replace(RUN, status="FAILURE")))
+    assert "none" in show(moment(None))
 
 
 def test_a_line_has_the_figures_too() -> None:
     line = progress_line(moment())
 
     assert line.count("\n") == 0
-    for figure in ("12,346,000", "12,340,000", "9,876", "4,321", "1,234", "1,230", "250.0 MiB"):
+    for figure in ("12,346,000", "12,340,000", "9,876", "4,321", "1,234", "1,230", "1:05"):
         assert figure in line
 
 
@@ -104,6 +106,16 @@ def test_a_rate_forgets_what_is_long_ago() -> None:
     assert rate.add(0.0, 0) == 0.0
     assert rate.add(10.0, 1_000) == 100.0
     assert rate.add(20.0, 1_000) == 0.0
+
+
+def test_a_backlog_is_as_old_as_the_oldest_order_outside_the_table() -> None:
+    backlog = Backlog()
+
+    assert backlog.add(0.0, 100, 100) == 0.0
+    assert backlog.add(1.0, 200, 100) == 0.0
+    assert backlog.add(3.0, 300, 100) == 2.0
+    assert backlog.add(4.0, 300, 200) == 1.0
+    assert backlog.add(9.0, 300, 300) == 0.0
 
 
 def test_sizes_have_units() -> None:
