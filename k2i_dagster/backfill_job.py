@@ -32,7 +32,7 @@ def build_backfill_job(pipeline: Pipeline) -> dg.JobDefinition:
         },
     )
     def backfill_op(context: dg.OpExecutionContext) -> None:
-        from k2i_dagster.running.interrupts import interrupts_held_back
+        from k2i_core.interrupts import interrupts_held_back
 
         with interrupts_held_back():  # a library that is being imported may swallow one
             from k2i_dagster.running.backfill_run import backfill

@@ -26,6 +26,7 @@ from typing import IO
 
 from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.interrupts import interrupts_held_back
 
 _STOP_SECONDS_MAX = 30.0
 """Larger: Ctrl-C of a hanging server takes longer. Smaller: a busy server is killed before it has
@@ -108,7 +109,8 @@ class ChildProcess:
         assert self._signature in command
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        with self.log_path.open("wb") as log:
+        # Uninterrupted, because a process that nobody has noted would never be ended.
+        with interrupts_held_back(), self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._home,
@@ -119,9 +121,9 @@ class ChildProcess:
                 # Ctrl-C in the terminal reaches only the parent, which stops its parts in order.
                 start_new_session=True,
             )
-        self._group = self._process.pid
-        atexit.register(self.kill)
-        self._pid_path.write_text(json.dumps({"pid": self._process.pid}), encoding="utf-8")
+            self._group = self._process.pid
+            atexit.register(self.kill)
+            self._pid_path.write_text(json.dumps({"pid": self._process.pid}), encoding="utf-8")
 
     def stop(self) -> None:
         """Ask the server and what it started to end, then make them; safe when it does not run."""
@@ -145,6 +147,8 @@ class ChildProcess:
         """Freeze the server (SIGSTOP): its connections stay open and nothing answers."""
         assert self._group is not None
         _signal_group(self._group, signal.SIGSTOP)
+        # Until every thread has stopped; before that, one may still answer.
+        os.waitid(os.P_PID, self._group, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen server go on."""

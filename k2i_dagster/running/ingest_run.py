@@ -18,6 +18,7 @@ import dagster as dg
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.errors import K2iError
+from k2i_core.interrupts import interrupts_ignored
 from k2i_core.ledger import Share
 from k2i_core.wiring.worker_run import run_worker
 from k2i_core.worker import Until
@@ -25,7 +26,6 @@ from k2i_dagster import names, run_store
 from k2i_dagster.keep_alive import WorkerRun
 from k2i_dagster.running.failures import failure_of
 from k2i_dagster.running.heartbeat import Heartbeat
-from k2i_dagster.running.interrupts import interrupts_ignored
 from k2i_dagster.running.ownership import earlier_owner
 from k2i_dagster.running.publishing import Publisher
 from k2i_dagster.running.worker_thread import WorkerThread

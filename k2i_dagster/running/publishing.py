@@ -13,6 +13,7 @@ from k2i_core.errors import (
     IncompatibleSchemaError,
     K2iError,
 )
+from k2i_core.interrupts import interrupts_held_back
 from k2i_core.ledger import Share
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.records import FlushReport, RangeCounts
@@ -20,7 +21,6 @@ from k2i_core.schema.iceberg_types import IcebergField
 from k2i_core.wiring.current_state import CommittedState, LagMeter, committed_state
 from k2i_dagster import names
 from k2i_dagster.assets import COLUMN_SCHEMA, table_schema
-from k2i_dagster.running.interrupts import interrupts_held_back
 from k2i_dagster.running.judgements import (
     Grade,
     Verdict,

@@ -158,7 +158,8 @@ def test_a_home_has_one_owner_until_the_server_is_ended(
 
 def test_the_log_before_the_last_start_is_kept(tmp_path: Path, child: ChildProcess) -> None:
     for text in ("first", "second"):
-        _launch(child, tmp_path, f"print('{text}')")
+        child.claim()
+        child.launch([sys.executable, "-c", f"print('{text}')", f"--home={tmp_path}"], {})
         child._release()
     assert child.last_log_lines() == "second"
     assert (tmp_path / "server.log.1").read_text() == "first\n"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from k2i_dagster.running.interrupts import interrupts_held_back, interrupts_ignored
+from k2i_core.interrupts import interrupts_held_back, interrupts_ignored
 
 
 class InterruptedError_(BaseException):  # noqa: N801 - the builtin has the better name

@@ -1,8 +1,8 @@
-"""Termination signals, put off while something must not be interrupted.
+"""Signals that ask for an end, put off while something must not be interrupted.
 
-Dagster turns a termination into an exception in the op's thread, wherever that thread is. Midway
-through an event that is being stored, or through the last flush, that would cut the run's end
-short.
+An interrupt becomes an exception wherever the main thread happens to be. Midway through an event
+that is being stored, a process that is being started, an import, or the last flush, that would
+leave half of it behind.
 """
 
 import signal
@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
