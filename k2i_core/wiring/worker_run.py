@@ -94,12 +94,10 @@ def run_worker(
         is_stop_asked=stop.is_set,
         listener=observation.listener.followed_by(listener or Listener()),
         on_open=observation.opened,
+        report_hot=observation.hot_trouble,
     )
     worker = Worker(
-        lambda: open_session(pipeline, share, surroundings),
-        until,
-        stop.is_set,
-        surroundings.clock,
+        lambda: open_session(pipeline, share, surroundings), until, stop.is_set, surroundings.clock
     )
     try:
         with economy():

@@ -232,6 +232,7 @@ def write_pipeline(
         "table": {"identifier": table, "columns": [dict(c) for c in event_set.columns]},
         "flush": {"max_age": max_age},
         "state_directory": str(directory / "state"),
+        "hot": {"directory": str(directory / "hot"), "max_bytes": "64MiB"},
         **(changes or {}),
     }
     path = directory / "pipeline.yaml"
