@@ -17,7 +17,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import ceilings, commits, freshness, hold_up, proof, restart, throughput
+from benchmarks import (
+    ceilings,
+    commits,
+    freshness,
+    hold_up,
+    hot_reads,
+    proof,
+    restart,
+    throughput,
+)
 from benchmarks.bench import Bench, Options
 from benchmarks.figures import Result, save, table_lines
 from benchmarks.machine import circumstances
@@ -35,6 +44,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "commits": commits.run,
     "verify": proof.run,
     "hold-up": hold_up.run,
+    "hot-reads": hot_reads.run,
 }
 
 

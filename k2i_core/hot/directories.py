@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -97,18 +96,20 @@ def _new_lock(path: Path) -> BinaryIO:
     return file
 
 
-def session_directories(root: Path, table_uuid: str) -> Iterator[Path]:
-    """Yield the directories of all sessions of a table, living and dead; none that others made."""
+def session_directories(root: Path, table_uuid: str) -> list[Path]:
+    """Return the directories of all sessions of a table, living and dead; none that others made."""
     parent = root / table_uuid
-    if not (is_private(root) and is_private(parent)):
-        return
+    return listed(parent) if is_private(root) and is_private(parent) else []
+
+
+def listed(parent: Path) -> list[Path]:
+    """Return the directories of all sessions below a directory that was found private."""
     try:
         with os.scandir(parent) as found:
             names = [entry.name for entry in found if not entry.name.endswith(_LOCK_SUFFIX)]
     except OSError:
-        return  # Safe because a directory that went away meanwhile holds no page.
-    for name in sorted(names):
-        yield parent / name
+        return []  # Safe because a directory that went away meanwhile holds no page.
+    return [parent / name for name in sorted(names)]
 
 
 def remove_if_dead(directory: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from k2i_core.errors import CorruptionError
-from k2i_core.hot.directories import boot_id, session_directories
+from k2i_core.hot.directories import boot_id, is_private, listed
 from k2i_core.hot.layout import PageHead, PageState, SegmentState, segment_name
 from k2i_core.hot.page import STATE_NAME, StatePageReader
 from k2i_core.hot.segments import SegmentReader
@@ -44,7 +44,8 @@ class HotReader:
 
     def __init__(self, roots: Sequence[Path], table_uuid: str) -> None:
         """Name where to look; nothing has to be there."""
-        self._roots = tuple(roots)
+        # False until it was found private once: nobody else can change that afterwards.
+        self._parents = {root / table_uuid: False for root in roots}
         self._table_uuid = table_uuid
         self._boot_id = boot_id()
         self._open: dict[Path, tuple[StatePageReader, Mapping[TopicPartition, int]]] = {}
@@ -54,8 +55,8 @@ class HotReader:
         """Look at every page of this run of the host, in no order."""
         found: list[HotPage] = []
         seen: set[Path] = set()
-        for root in self._roots:
-            for directory in session_directories(root, self._table_uuid):
+        for parent in self._parents:
+            for directory in self._session_directories(parent):
                 seen.add(directory)
                 page = self._page(directory)
                 if page is not None:
@@ -81,12 +82,16 @@ class HotReader:
             if reader is None:
                 reader = readers[key] = SegmentReader(_path_of(page, segment))
             try:
-                batches = reader.advance(segment)
+                rows += reader.advance(segment)
             except OSError as error:
                 del readers[key]
                 raise EvictedError from error
-            rows += _first_rows(batches, segment.row_count)
         return rows
+
+    def _session_directories(self, parent: Path) -> list[Path]:
+        if not self._parents[parent]:
+            self._parents[parent] = is_private(parent.parent) and is_private(parent)
+        return listed(parent) if self._parents[parent] else []
 
     def _page(self, directory: Path) -> HotPage | None:
         opened = self._open.get(directory)
@@ -119,14 +124,3 @@ class HotReader:
 def _path_of(page: HotPage, segment: SegmentState) -> Path:
     name = segment_name(page.head.owner.epoch, segment.generation, segment.number)
     return page.head.places[segment.place] / name
-
-
-def _first_rows(batches: Sequence[pa.RecordBatch], row_count: int) -> Sequence[pa.RecordBatch]:
-    """Leave out batches that a later look has parsed already."""
-    count = 0
-    for number, batch in enumerate(batches):
-        if count == row_count:
-            return batches[:number]
-        count += batch.num_rows
-    assert count == row_count
-    return batches

@@ -75,9 +75,20 @@ class SegmentWriter:
         self.row_count += rows.num_rows
 
 
+MERGED_BATCHES = 16
+"""Small batches that a reader joins to one. Larger makes every read look at more batches; smaller
+copies rows more often."""
+
+MERGED_ROWS_MAX = 4_096
+"""Rows from which a batch is left as it is. Larger copies more; smaller leaves more batches."""
+
+
 @dataclass(slots=True)
 class SegmentReader:
-    """One segment of another process, parsed as far as its page allowed so far."""
+    """One segment of another process, parsed as far as its page allowed so far.
+
+    Looks must not go back: a state handed in is at least as new as the one before.
+    """
 
     path: Path
     batches: list[pa.RecordBatch] = field(default_factory=list[pa.RecordBatch])
@@ -100,7 +111,16 @@ class SegmentReader:
             message = pa.ipc.read_message(self._source)
             assert self.schema is not None
             self.batches.append(pa.ipc.read_record_batch(message, self.schema))
+            self._merge()
+        assert sum(batch.num_rows for batch in self.batches) == state.row_count
         return self.batches
+
+    def _merge(self) -> None:
+        """Join the last batches when they are many and small: a poll may bring ten rows."""
+        last = self.batches[-MERGED_BATCHES:]
+        if len(last) == MERGED_BATCHES and all(b.num_rows < MERGED_ROWS_MAX for b in last):
+            whole = pa.Table.from_batches(last).combine_chunks()
+            self.batches[-MERGED_BATCHES:] = whole.to_batches()
 
     def _open(self) -> pa.BufferReader:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -19,6 +19,7 @@ from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ledger import Entry
 
 
@@ -29,11 +30,13 @@ class ColdTable:
     Attributes:
         table: As PyIceberg has it; its current snapshot is what is read.
         entry: The ledger of that snapshot; None when k2i never committed to it.
+        schema: The table's columns, `_kafka` last.
         loaded_boot_seconds: When.
     """
 
     table: Table
     entry: Entry | None
+    schema: pa.Schema
     loaded_boot_seconds: float
 
     @property
@@ -71,7 +74,7 @@ def load_cold(gateway: PyIcebergGateway, boot_seconds: float) -> ColdTable:
     view = gateway.load()
     table = _table_of(view)
     entry = read_entry(view, partial(gateway.has_live_entry, view))
-    return ColdTable(table, entry, boot_seconds)
+    return ColdTable(table, entry, arrow_schema(table.schema()), boot_seconds)
 
 
 def _table_of(view: TableView) -> Table:

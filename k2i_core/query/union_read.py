@@ -12,8 +12,11 @@ and is reported as uncovered.
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.expressions import BooleanExpression, EqualTo
@@ -22,7 +25,6 @@ from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, UnavailableError
 from k2i_core.hot.reader import EvictedError, HotPage, HotReader
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ledger import Owner
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.conform import Conformer
@@ -68,7 +70,7 @@ class UnionView:
     @property
     def schema(self) -> pa.Schema:
         """The table's columns, `_kafka` last."""
-        return arrow_schema(self.cold.table.schema())
+        return self.cold.schema
 
     @property
     def hot_row_count(self) -> int:
@@ -97,8 +99,7 @@ class UnionView:
         where: str | BooleanExpression | None = None,
     ) -> pa.Table:
         """Return the hot rows in the table's types; no copy where the types are the same."""
-        schema = self.columns(columns)
-        return pa.Table.from_batches(list(self._hot(schema, parse_filter(where))), schema)
+        return self._hot(self.columns(columns), parse_filter(where))
 
     def scan(
         self,
@@ -120,34 +121,41 @@ class UnionView:
         expression = parse_filter(where)
         arrow_filter(expression, self.cold.table.schema())  # so that a wrong one is told here
         cold = _conformed(schema, self.cold.batches(_names(columns), expression))
-        return pa.RecordBatchReader.from_batches(
-            schema, (batch for rows in (cold, self._hot(schema, expression)) for batch in rows)
-        )
+        hot = self._hot(schema, expression).to_batches()
+        return pa.RecordBatchReader.from_batches(schema, chain(cold, hot))
 
-    def _hot(self, schema: pa.Schema, where: BooleanExpression) -> Iterator[pa.RecordBatch]:
-        iceberg_schema = self.cold.table.schema()
-        chosen = arrow_filter(where, iceberg_schema)
+    def _hot(self, schema: pa.Schema, where: BooleanExpression) -> pa.Table:
+        chosen = arrow_filter(where, self.cold.table.schema())
         if chosen is None:
-            yield from _conformed(schema, self.hot)
-            return
+            return _as_table(schema, self.hot)
         # A filter may need columns that the result has not, so all are made first.
-        whole = self.schema
-        for batch in _conformed(whole, self.hot):
-            kept = pa.Table.from_batches([batch], whole).filter(chosen).select(schema.names)
-            yield from kept.cast(schema).to_batches()
+        return _as_table(self.schema, self.hot).filter(chosen).select(schema.names)
 
 
 def _names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if columns is None else tuple(columns)
 
 
-def _conformed(
-    schema: pa.Schema, batches: Sequence[pa.RecordBatch] | Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+def _conformed(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     conformer = Conformer(schema)
     for batch in batches:
         known = [name for name in batch.schema.names if name in schema.names]
         yield conformer.conform(batch.select(known))
+
+
+def _as_table(schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Return the batches in the table's types: at once for all of one shape, as nearly all are."""
+    tables: list[pa.Table] = []
+    for _, alike in groupby(batches, key=lambda batch: batch.schema):
+        rows = pa.Table.from_batches(list(alike))
+        names = rows.schema.names
+        if all(f.name in names and rows.schema.field(f.name).type == f.type for f in schema):
+            columns = [rows.column(field.name) for field in schema]
+            tables.append(pa.Table.from_arrays(columns, schema=schema))
+        else:
+            reshaped = _conformed(schema, iter(rows.to_batches()))
+            tables.append(pa.Table.from_batches(list(reshaped), schema))
+    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 class UnionTable:
@@ -281,7 +289,7 @@ class UnionTable:
             hot = tuple(hot_batches(self._reader(cold), seam.chosen))
         except EvictedError:
             return None
-        known = set(cold.table.schema().column_names)
+        known = set(cold.schema.names)
         if any(not known.issuperset(batch.schema.names) for batch in hot):
             # The table was given columns since: a newer load knows them.
             self._load()
@@ -306,21 +314,31 @@ def _with_first(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterat
 
 
 def _newest_hot(view: UnionView, column: str, key: str | bytes | int) -> pa.Table | None:
-    """Return the row of the latest batch that has the key; None when none has."""
+    """Return the newest hot row that has the key; None when none has."""
     top, *inner = column.split(".")
-    best: pa.Table | None = None
-    for batch in reversed(view.hot):
-        if top not in batch.schema.names:
-            continue
-        values = batch.column(top)
-        if inner:
-            values = pc.struct_field(values, inner)
-        found = pc.index(values, pa.scalar(key, values.type)).as_py()
-        if found >= 0:
-            matching = batch.filter(pc.equal(values, pa.scalar(key, values.type)))
-            rows = pa.Table.from_batches(list(_conformed(view.schema, [matching])), view.schema)
-            best = _newest(rows if best is None else pa.concat_tables([best, rows]))
-    return best
+    places = [(batch, batch.schema.get_field_index(top)) for batch in view.hot]
+    batches = [batch for batch, place in places if place >= 0]
+    if not batches:
+        return None
+    columns = [batch.column(place) for batch, place in places if place >= 0]
+    values = pa.chunked_array([_inner(column, inner) for column in columns])
+    found = pc.indices_nonzero(pc.equal(values, pa.scalar(key, values.type))).to_numpy()
+    if not len(found):
+        return None
+    ends = np.cumsum([batch.num_rows for batch in batches])
+    matching: list[pa.RecordBatch] = []
+    for number in np.unique(np.searchsorted(ends, found, side="right")):
+        batch = batches[number]
+        start = int(ends[number]) - batch.num_rows
+        mine = found[(found >= start) & (found < ends[number])] - start
+        # A slice copies nothing, and one match is the usual case.
+        one = len(mine) == 1
+        matching.append(batch.slice(int(mine[0]), 1) if one else batch.take(pa.array(mine)))
+    return _newest(_as_table(view.schema, matching))
+
+
+def _inner(column: "pa.Array[Any]", names: Sequence[str]) -> "pa.Array[Any]":
+    return pc.struct_field(column, list(names)) if names else column
 
 
 def _newest(rows: pa.Table) -> pa.Table:
