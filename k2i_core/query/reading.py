@@ -90,8 +90,8 @@ class PipelineTable:
             UnavailableError: Catalog or store did not answer.
 
         """
-        view = self._union.view()
-        return query(view.cold.table, text, limits, hot=view.hot_table(), engines=self._engines)
+        view, hot = self._union.view_with_hot_table()
+        return query(view.cold.table, text, limits, hot=hot, engines=self._engines)
 
 
 class PipelineReader:

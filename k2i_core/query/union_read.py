@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyiceberg.expressions import BooleanExpression, EqualTo
 
 from k2i_core.clock import Clock
-from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.errors import ConfigError, IncompatibleSchemaError, UnavailableError
 from k2i_core.hot.reader import EvictedError, HotPage, HotReader
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.ledger import Owner
@@ -226,17 +226,32 @@ class UnionTable:
         attempt = 0
         while True:
             attempt += 1
-            reader = self.view(newest=attempt > 1).scan(columns, where)
             try:
-                first = reader.read_next_batch()
-            except StopIteration:
-                return reader
-            except UnavailableError:
-                # A file of an old snapshot may have been given up meanwhile.
+                reader = self.view(newest=attempt > 1).scan(columns, where)
+                first = next(reader, None)
+            except (UnavailableError, IncompatibleSchemaError):
+                # A file of an old snapshot was given up meanwhile, or a column was widened.
                 if attempt == COLD_ATTEMPTS_MAX:
                     raise
-                continue
-            return pa.RecordBatchReader.from_batches(reader.schema, _with_first(first, reader))
+            else:
+                if first is None:
+                    return reader
+                return pa.RecordBatchReader.from_batches(reader.schema, chain([first], reader))
+
+    def view_with_hot_table(self) -> tuple[UnionView, pa.Table]:
+        """Return a view with its hot rows in the table's types.
+
+        Raises:
+            As `view`.
+
+        """
+        view = self.view()
+        try:
+            return view, view.hot_table()
+        except IncompatibleSchemaError:
+            # A column was widened after the table was loaded.
+            view = self.view(newest=True)
+            return view, view.hot_table()
 
     def lookup(self, key: str | bytes | int, column: str = KEY_COLUMN) -> pa.Table:
         """Return the newest row with this key, or no row; hot rows first.
@@ -254,14 +269,22 @@ class UnionTable:
         """
         if isinstance(key, str) and column == KEY_COLUMN:
             key = key.encode()
-        view = self.view()
-        found = _newest_hot(view, column, key)
+        try:
+            return self._lookup(self.view(), key, column)
+        except (UnavailableError, IncompatibleSchemaError):
+            # As in a scan: a file given up meanwhile, or a column widened.
+            return self._lookup(self.view(newest=True), key, column)
+
+    def _lookup(self, view: UnionView, key: str | bytes | int, column: str) -> pa.Table:
+        try:
+            found = _newest_hot(view, column, key)
+        except pa.ArrowException:
+            found = None  # Safe because the scan says what is wrong with column or key.
         if found is not None:
             return found
         # A value that is no text cannot be compared with bytes: PyIceberg says so.
         equals = EqualTo(column, key)  # pyright: ignore[reportCallIssue] - a pydantic model's own __init__
-        rows = view.scan(where=equals).read_all()
-        return _newest(rows)
+        return _newest(view.scan(where=equals).read_all())
 
     def _recent_cold(self, *, newest: bool) -> ColdTable:
         cold = self._cold
@@ -306,11 +329,6 @@ class UnionTable:
         entry = cold.entry
         next_offsets = dict(entry.checkpoint.next_offsets) if entry else {}
         return UnionView(cold, (), next_offsets, {}, frozenset(next_offsets))
-
-
-def _with_first(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
 
 
 def _newest_hot(view: UnionView, column: str, key: str | bytes | int) -> pa.Table | None:

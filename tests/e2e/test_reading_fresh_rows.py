@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
 import k2i_core.query
 from k2i_core.cli.exits import Exit
@@ -90,6 +91,9 @@ def test_rows_are_read_before_and_after_their_commit(fresh) -> None:
             same = [r for r in whole.to_pylist() if r["_kafka"]["key"] == key]
             assert newest["_kafka"]["timestamp"] == max(r["_kafka"]["timestamp"] for r in same)
         assert table.lookup("no such key").num_rows == 0
+        for wrong in (("text", "event_id"), (1, "nonsense"), (1, "_kafka.nonsense")):
+            with pytest.raises(ConfigError, match="filter"):
+                table.lookup(*wrong)
         with pytest.raises(ConfigError, match="no columns"):
             table.scan(["nonsense"])
         with pytest.raises(ConfigError, match="filter"):
@@ -151,3 +155,54 @@ def test_the_tail_shows_every_new_row_once_across_commits(fresh) -> None:
         follower.kill()
     shown = [json.loads(line)["event_id"] for line in output.read_text().splitlines()]
     assert sorted(shown) == list(range(COUNT, COUNT + 60))
+
+
+def test_columns_that_came_or_grew_while_rows_were_hot_are_read(
+    kafka, topic, tmp_path: Path
+) -> None:
+    name, servers = topic(), kafka.bootstrap_servers
+    columns = [{"name": "id", "type": "long"}, {"name": "n", "type": "int"}]
+    pipeline = write_pipeline(
+        tmp_path / "grow",
+        servers,
+        name,
+        max_age="60s",
+        changes={"table": {"identifier": "e2e.grow", "columns": columns}},
+    )
+    worker = pipeline.start_worker()
+    with ended(worker), k2i_core.query.open(pipeline.path) as reader:
+        worker.wait_for(lambda: "took over" in worker.log.read_text())
+        send(servers, name, b'{"id": 0, "n": 1}')
+        worker.wait_for_flushes(1)
+        table = reader.table()
+        for number, record in enumerate(
+            (
+                b'{"id": 1, "n": 1}',
+                b'{"id": 2, "n": 5000000000}',
+                b'{"id": 3, "new": "text", "s": {"a": 1}}',
+                b'{"id": 4, "s": {"a": 2, "b": true}}',
+            ),
+            start=2,
+        ):
+            send(servers, name, record)
+            eventually(lambda n=number: table.scan(["id"]).read_all().num_rows == n, 20)
+            with reader.sql("SELECT count(*), sum(n) FROM grow") as result:
+                assert next(iter(result.read_all().to_pylist()[0].values())) == number
+            assert table.lookup(number - 1, "id").num_rows == 1
+        rows = {
+            row.pop("id"): row for row in table.scan(["id", "n", "new", "s"]).read_all().to_pylist()
+        }
+        assert rows == {
+            0: {"n": 1, "new": None, "s": None},
+            1: {"n": 1, "new": None, "s": None},
+            2: {"n": 5_000_000_000, "new": None, "s": None},
+            3: {"n": None, "new": "text", "s": {"a": 1, "b": None}},
+            4: {"n": None, "new": None, "s": {"a": 2, "b": True}},
+        }
+        assert table.view().hot_row_count == 4
+
+
+def send(servers: str, topic: str, record: bytes) -> None:
+    producer = Producer({"bootstrap.servers": servers})
+    producer.produce(topic, record)
+    assert producer.flush(30) == 0
