@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 _PRIVATE = 0o700
 _LOCK_SUFFIX = ".lock"
+_ZEROS = 1024 * 1024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -49,6 +50,25 @@ def make_private(directory: Path) -> None:
     if not is_private(directory):
         message = "belongs to somebody else, or others may enter it"
         raise PermissionError(1, message, str(directory))
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Give a new file its size with real space behind it.
+
+    A store to a mapping that the file system cannot back ends the process, so that a file with
+    holes will not do.
+
+    Raises:
+        OSError: The file system is full.
+
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    # macOS has no such call: what was written has space.
+    zeros = bytes(_ZEROS)
+    for start in range(0, size, _ZEROS):
+        os.pwrite(descriptor, zeros[: size - start], start)
 
 
 class OwnDirectory:

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from k2i_core.errors import CorruptionError, ErrorKind
+from k2i_core.hot.directories import reserve
 from k2i_core.hot.layout import (
     PageHead,
     PageState,
@@ -60,8 +61,7 @@ class StatePageWriter:
         path = directory / f"{STATE_NAME}.new"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # Reserved, because a store to a page that the file system cannot back ends the process.
-            os.posix_fallocate(descriptor, 0, size)
+            reserve(descriptor, size)
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)

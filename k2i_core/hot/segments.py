@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from k2i_core.hot.directories import reserve
 from k2i_core.hot.layout import SegmentState
 
 SEGMENT_BYTES_FIRST = 1024 * 1024
@@ -52,7 +53,7 @@ class SegmentWriter:
         self.row_count = 0
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, size)
+            reserve(descriptor, size)
             buffer = pa.py_buffer(mmap.mmap(descriptor, size))
         except OSError:
             path.unlink(missing_ok=True)

@@ -206,3 +206,29 @@ def send(servers: str, topic: str, record: bytes) -> None:
     producer = Producer({"bootstrap.servers": servers})
     producer.produce(topic, record)
     assert producer.flush(30) == 0
+
+
+@pytest.mark.parametrize("with_fallback", [True, False])
+def test_without_memory_for_hot_rows_ingestion_goes_on_and_says_so(
+    kafka, topic, tmp_path: Path, with_fallback: bool
+) -> None:
+    name = topic(partition_count=2)
+    pipeline = write_pipeline(tmp_path / "full", kafka.bootstrap_servers, name, event_set=FLAT)
+    (pipeline.directory / "hot").write_text("a file where the directory should be")
+    if not with_fallback:
+        state = pipeline.directory / "state" / pipeline.settings.name
+        state.mkdir(parents=True)
+        (state / "hot").write_text("a file here, too")
+    EventProducer(kafka.bootstrap_servers, name, event_set=FLAT).run(rate=1e9, count=COUNT)
+    worker = pipeline.start_worker()
+    with ended(worker), k2i_core.query.open(pipeline.path) as reader:
+        worker.wait_for(lambda: worker.row_count() == COUNT)
+        assert worker.ask("/readyz")[0] == 200
+        said = worker.checks()["hot"]["detail"]
+        assert ("hot rows go to" in said) if with_fallback else ("hot reads ended" in said)
+        assert "trouble" in worker.log.read_text()
+        view = reader.table().view()
+        assert bool(view.uncovered) is not with_fallback
+        assert ids(reader.table().scan(["event_id"]).read_all()) == list(range(COUNT))
+        assert worker.stop() == 0
+    pipeline.assert_holds_here()

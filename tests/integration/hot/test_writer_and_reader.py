@@ -202,6 +202,29 @@ def test_where_nothing_takes_rows_the_page_ends_and_nobody_is_stopped(
     assert not writer.is_full
 
 
+def test_space_is_reserved_where_the_system_has_no_call_for_it(host: Host, monkeypatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate")
+    writer = host.writer()
+    writer.took_over(owner(1), IDENTITY, {P0: 0})
+    writer.append(1, decoded({P0: (0, 5)}))
+    assert shown(host.reader()) == {"orders/0": [0, 1, 2, 3, 4]}
+    for path in host.roots[0].rglob("*"):
+        if path.is_file() and path.suffix != ".lock":
+            assert path.stat().st_blocks * 512 >= path.stat().st_size > 0, path
+
+
+def test_small_batches_are_joined_and_none_is_lost_or_moved(host: Host) -> None:
+    writer, reader = host.writer(), host.reader()
+    writer.took_over(owner(1), IDENTITY, {P0: 0})
+    for start in range(0, 500, 5):
+        writer.append(1, decoded({P0: (start, start + 5)}))
+        if start % 35 == 0:
+            assert shown(reader) == {"orders/0": list(range(start + 5))}
+    (page,) = reader.pages()
+    assert len(reader.batches(page, 1)) < 40
+    assert shown(host.reader()) == {"orders/0": list(range(500))}
+
+
 def test_rows_of_another_shape_begin_another_segment(host: Host) -> None:
     writer, reader = host.writer(), host.reader()
     writer.took_over(owner(1), IDENTITY, {P0: 0})
