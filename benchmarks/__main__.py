@@ -23,6 +23,7 @@ from benchmarks import (
     event_log,
     freshness,
     hold_up,
+    hot_reads,
     proof,
     restart,
     throughput,
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "verify": proof.run,
     "hold-up": hold_up.run,
     "event-log": event_log.run,
+    "hot-reads": hot_reads.run,
 }
 
 

@@ -110,10 +110,10 @@ class Bench:
             self._topics[key] = name
         return self._topics[key]
 
-    def empty_topic(self, stem: str) -> str:
+    def empty_topic(self, stem: str, settings: Mapping[str, str] | None = None) -> str:
         """Return a new topic, deleted at the end of the run."""
         name = f"k2i-bench-{stem}-{secrets.token_hex(4)}"
-        create_topic(self.bootstrap_servers, name, PARTITION_COUNT)
+        create_topic(self.bootstrap_servers, name, PARTITION_COUNT, settings=settings)
         self.on_exit.callback(_delete_topic, self.bootstrap_servers, name)
         return name
 

@@ -4,7 +4,7 @@ Rows have offsets as if polled: Kafka partitions in turn, each contiguous from 0
 generation can be committed and proven like any other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from benchmarks.bench import PARTITION_COUNT, read_pipeline
 from k2i_core.clock import Clock, RandomIds
+from k2i_core.config import Pipeline
+from k2i_core.hot.writer import HotWriter
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import create_or_adopt
@@ -21,7 +23,15 @@ from k2i_core.ledger import Epoch, Identity, Share
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.parquet.encodings import EncodingMemory
 from k2i_core.parquet.writer import RollingWriter
-from k2i_core.records import KAFKA_COLUMN, KAFKA_TYPE, CommitReport, CountedRange, RangeCounts
+from k2i_core.records import (
+    DEAD_LETTER_SCHEMA,
+    KAFKA_COLUMN,
+    KAFKA_TYPE,
+    CommitReport,
+    CountedRange,
+    DecodedBatch,
+    RangeCounts,
+)
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.sessions import make_decoder, state_directory
 from k2i_core.wiring.settings import (
@@ -65,9 +75,10 @@ class MadeTable:
             log_attempt=self._log.attempted,
         )
         self._encodings = EncodingMemory()
+        self._identity = Identity(pipeline.name, "made-cluster", {TOPIC: "made-topic"})
         self._owner, _ = self._committer.claim(
             Share(0, 1),
-            Identity(pipeline.name, "made-cluster", {TOPIC: "made-topic"}),
+            self._identity,
             {TopicPartition(TOPIC, n): 0 for n in range(PARTITION_COUNT)},
             Epoch(0),
         )
@@ -104,9 +115,36 @@ class MadeTable:
         self._log.landed(self._identifier, self._generation)
         return report
 
+    def open_hot_rows(self, pipeline: Pipeline, report: Callable[[str], None]) -> HotWriter:
+        """Return hot rows that begin where the table ends."""
+        hot = HotWriter(
+            pipeline.hot_directories,
+            str(self._ready.table.metadata.table_uuid),
+            RandomIds().token,
+            byte_count_max=pipeline.hot.max_bytes,
+            report=report,
+        )
+        hot.took_over(self._owner, self._identity, dict(self._ends()))
+        return hot
+
+    def decoded(self, values: Sequence[bytes]) -> DecodedBatch:
+        """Make a batch of the next offsets, decoded and not committed."""
+        starts = dict(self._ends())
+        rows = self._rows(values)
+        ranges = tuple(
+            CountedRange(OffsetRange(tp, starts[tp], end), RangeCounts(row_count=end - starts[tp]))
+            for tp, end in self._ends()
+            if end > starts[tp]
+        )
+        none = pa.RecordBatch.from_pylist([], schema=DEAD_LETTER_SCHEMA)
+        return DecodedBatch(rows, none, ranges, sum(map(len, values)))
+
     def close(self) -> None:
         """End the transaction log."""
         self._log.close()
+
+    def _ends(self) -> list[tuple[TopicPartition, int]]:
+        return [(TopicPartition(TOPIC, n), end) for n, end in enumerate(self._next_offsets)]
 
     def _rows(self, values: Sequence[bytes]) -> pa.RecordBatch:
         count = len(values)

@@ -32,6 +32,7 @@ class ErrorKind(StrEnum):
     CONFIG_UNREADABLE = "config-unreadable"
     FILES_TOO_OLD = "files-too-old"
     FORMAT_VERSION = "format-version"
+    HOT_PAGE_UNREADABLE = "hot-page-unreadable"
     LEDGER_UNREADABLE = "ledger-unreadable"
     METADATA_UNREADABLE = "metadata-unreadable"
     NOT_SUPPORTED_YET = "not-supported-yet"

@@ -8,6 +8,7 @@ Each returns what is wrong as sentences, none when it holds, so that a test can 
 | I1 | every offset below the checkpoint is accounted for exactly once, none above it is a row |
 | I2 | a table's checkpoint never moves back, except by rewind and rebuild |
 | I3 | group offset ≤ checkpoint ≤ high watermark |
+| I4 | a union read shows each row below its frontier exactly once, and none above it |
 | I7 | every file that a retained snapshot needs exists |
 """
 
@@ -91,6 +92,35 @@ def i3_broken(
         for tp, next_offset in sorted(checkpoint.items())
         if tp in high and next_offset > high[tp]
     ]
+    return wrong
+
+
+def i4_broken(
+    frontier: Mapping[TopicPartition, int],
+    shown: Mapping[TopicPartition, Mapping[int, int]],
+    *,
+    always: Mapping[TopicPartition, Collection[int]],
+    never: Mapping[TopicPartition, Collection[int]],
+) -> list[str]:
+    """Check one union read.
+
+    Args:
+        frontier: As it reports.
+        shown: Per Kafka partition, how often each offset is in it.
+        always: Offsets that are rows whatever decodes them.
+        never: Offsets that are none.
+
+    """
+    wrong: list[str] = []
+    for tp in sorted({*frontier, *shown}):
+        rows = shown.get(tp, NONE)
+        end = frontier.get(tp, 0)
+        for offset in range(max([end, *(o + 1 for o in rows)])):
+            count = rows.get(offset, 0)
+            least = offset < end and offset in always.get(tp, ())
+            most = offset < end and offset not in never.get(tp, ())
+            if not least <= count <= most:
+                wrong.append(f"I4 {tp} offset={offset}: shown {count} times, frontier {end}")
     return wrong
 
 

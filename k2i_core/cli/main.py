@@ -26,6 +26,7 @@ COMMANDS = {
     "ingest": "k2i_core.cli.ingest:ingest",
     "status": "k2i_core.cli.status:status",
     "query": "k2i_core.cli.query:query",
+    "tail": "k2i_core.cli.tail:tail",
     "verify": "k2i_core.cli.verify:verify",
     "table": "k2i_core.cli.table:app",
     "dead-letters": "k2i_core.cli.dead_letters:app",

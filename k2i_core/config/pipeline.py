@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
@@ -13,8 +13,8 @@ from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
-from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Maintenance
-from k2i_core.config.settings import Section, not_supported_yet
+from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot, Maintenance
+from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.config.units import bounded_count
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
@@ -41,11 +41,8 @@ def _check_name(value: str) -> str:
     return value
 
 
-def _refuse_hot(value: object) -> object:
-    if value is False or value == "off":
-        return "off"
-    message = 'is not supported yet; leave it out, or write "hot: off"'
-    raise not_supported_yet(message)
+def _read_off(value: object) -> object:
+    return {"enabled": False} if value is False or value == "off" else value
 
 
 class Pipeline(Section):
@@ -78,10 +75,15 @@ class Pipeline(Section):
         examples=[{"max_age": "30s", "max_bytes": "128MiB", "max_rows": 1_000_000}],
     )
     hot: Annotated[
-        Literal["off"],
-        BeforeValidator(_refuse_hot),
-        WithJsonSchema({"enum": ["off", False]}),
-    ] = Field(default="off", description="Not supported yet: only off.", examples=["off"])
+        Hot,
+        BeforeValidator(_read_off),
+        WithJsonSchema({"anyOf": [Hot.model_json_schema(), {"enum": ["off", False]}]}),
+    ] = Field(
+        default=Hot(),
+        description="Rows that are decoded and not in the table yet, for readers on the same host; "
+        "off for none.",
+        examples=[{"max_bytes": "512MiB"}, "off"],
+    )
     dead_letters: DeadLetters = Field(
         default=DeadLetters(),
         description="Where records go that cannot become rows.",
@@ -124,6 +126,11 @@ class Pipeline(Section):
     def dead_letter_table(self) -> str:
         """Identifier of the dead-letter table."""
         return self.dead_letters.table or f"{self.table.identifier}_dead_letters"
+
+    @property
+    def hot_directories(self) -> tuple[Path, ...]:
+        """Where hot rows may lie, in order of preference."""
+        return self.hot.directory, self.state_directory / self.name / "hot"
 
     def declared_columns(self) -> tuple[IcebergField, ...] | None:
         """Return the table's columns without `_kafka`; None when they are to be inferred."""

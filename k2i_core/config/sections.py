@@ -1,6 +1,7 @@
-"""The smaller sections: `format`, `catalog`, `flush`, `dead_letters`, `maintenance`."""
+"""The smaller sections: `format`, `catalog`, `flush`, `hot`, `dead_letters`, `maintenance`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
@@ -164,6 +165,25 @@ class Flush(Section):
         description="Bytes of all records that are polled and not yet in the table; at the limit "
         "nothing more is polled. At least max_bytes.",
         examples=["256MiB"],
+    )
+
+
+class Hot(Section):
+    """Rows that are decoded and not in the table yet, for readers on the same host."""
+
+    enabled: bool = Field(
+        default=True, description="Whether there are any; hot: off says no.", examples=[True]
+    )
+    directory: Path = Field(
+        default=Path("/dev/shm/k2i"),  # noqa: S108 - made for this user alone, refused otherwise
+        description="Where they lie: memory of the host. Where it is missing or full, they lie "
+        "below state_directory.",
+        examples=["/run/k2i"],
+    )
+    max_bytes: Annotated[int, bounded_size("1MiB", "1TiB")] = Field(
+        default=512 * MIB,
+        description="Memory of rows that are not in the table; above it nothing more is polled.",
+        examples=["512MiB"],
     )
 
 

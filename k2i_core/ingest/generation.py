@@ -25,6 +25,11 @@ class GenerationFiles:
         self._ranges: dict[TopicPartition, CountedRange] = {}
 
     @property
+    def number(self) -> int:
+        """Ascending from 1 within a session."""
+        return self._number
+
+    @property
     def buffered_bytes(self) -> int:
         """Arrow bytes that wait for their row group."""
         writers = (self._target_writer, self._dead_letter_writer)

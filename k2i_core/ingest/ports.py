@@ -10,6 +10,7 @@ from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.records import (
     CommitReport,
     CountedRange,
+    DecodedBatch,
     DecodedValues,
     EarlierLog,
     PolledBatch,
@@ -308,3 +309,60 @@ class RowTargets(Protocol):
     def open_dead_letters(self, owner: Owner, generation: int) -> RowWriter:
         """Return a writer for dead letters of one generation."""
         ...
+
+
+class HotRows(Protocol):
+    """A copy of decoded rows that are not committed, for readers; its failures are its own.
+
+    The write lane appends, the commit lane reports commits, the poll loop asks whether it is full.
+    """
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether uncommitted rows have reached their limit: seal, and poll no more."""
+        ...
+
+    def took_over(
+        self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        """Begin at the checkpoint, with nothing; call again when Kafka partitions were added."""
+        ...
+
+    def append(self, generation: int, decoded: DecodedBatch) -> None:
+        """Show a batch to readers, in poll order, before it is encoded."""
+        ...
+
+    def committed(self, generation: int, snapshot_id: int) -> None:
+        """Note that the table holds everything up to this generation."""
+        ...
+
+    def close(self) -> None:
+        """Remove everything: it is all in the table."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave what is there to readers, consistent, until a successor takes over."""
+        ...
+
+
+class NoHotRows:
+    """Hot rows switched off."""
+
+    is_full = False
+
+    def took_over(
+        self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        """Keep nothing."""
+
+    def append(self, generation: int, decoded: DecodedBatch) -> None:
+        """Keep nothing."""
+
+    def committed(self, generation: int, snapshot_id: int) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Remove nothing."""
+
+    def abandon(self) -> None:
+        """Leave nothing."""

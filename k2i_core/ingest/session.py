@@ -1,6 +1,6 @@
 """The ingest session: the order of the stages, from take-over to the last commit.
 
-    poll ─► decode ─► write ─► seal ─► commit dead letters ─► commit target ─► mirror
+    poll ─► decode ─► hot rows ─► write ─► seal ─► commit dead letters ─► commit target ─► mirror
 
 Every arrow is a queue between threads: polls happen in the caller's thread, decoding in a small
 pool, writing and committing in one thread each, so that a generation commits while the next one
@@ -30,6 +30,8 @@ from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.ports import (
     DeadLetterTable,
     Decoder,
+    HotRows,
+    NoHotRows,
     ReadVerdicts,
     RowTargets,
     Source,
@@ -67,6 +69,7 @@ class Parts:
     make_decoder: Callable[[pa.Schema], Decoder]
     log: TransactionLog
     clock: Clock
+    hot: HotRows = field(default_factory=NoHotRows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ class Session:
             parts.target.identifier, taken.verdicts, self._settings.check_keys
         )
         self._partitions_checked_boot_seconds = parts.clock.boot_seconds()
+        parts.hot.took_over(taken.owner, taken.identity, taken.next_offsets)
         self._open_generation()
         self._listener.took_over(taken)
         return taken
@@ -198,7 +202,8 @@ class Session:
         now = self._parts.clock.boot_seconds()
         flush = self._flush_limits
         is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
-            not self._filling.is_empty and self.buffered_bytes >= flush.buffered_bytes_max
+            not self._filling.is_empty
+            and (self.buffered_bytes >= flush.buffered_bytes_max or self._parts.hot.is_full)
         )
         if is_ripe and self.generations_in_flight < flush.generations_in_flight_max:
             self._seal()
@@ -223,6 +228,7 @@ class Session:
         if not self._filling.is_empty:
             self._seal()
         self._drain()
+        self._parts.hot.close()
         self._parts.log.close()
 
     def abandon(self) -> None:
@@ -233,6 +239,7 @@ class Session:
         wait((*self._writes, *self._commits), timeout=DRAIN_SECONDS_MAX)
         if self._files is not None:
             self._files.abandon()
+        self._parts.hot.abandon()
         self._parts.log.close()
 
     def _accept(self, polled: PolledBatch) -> None:
@@ -273,6 +280,7 @@ class Session:
                     self._parts.targets.evolve(decoded.row_schema)
                     self._decoder = self._parts.make_decoder(self._parts.targets.row_schema)
                 decoder, decoded = self._decode(polled)
+            self._parts.hot.append(files.number, decoded)
             files.write(decoded)
             self._in_flight.add(-polled.byte_count)
             self._observe(CrashPoint.ROWS_WRITTEN)
@@ -319,6 +327,7 @@ class Session:
         self._observe(CrashPoint.DEAD_LETTERS_COMMITTED)
         commit = parts.target.append(owner, generation.ranges, generation.files)
         self._observe(CrashPoint.TARGET_COMMITTED)
+        parts.hot.committed(generation.number, commit.snapshot_id)
         parts.log.landed(parts.target.identifier, generation.number)
         self._observe(CrashPoint.LANDED_LOGGED)
         parts.source.mirror(generation.ends)
@@ -396,6 +405,7 @@ class Session:
             if self._settings.share.holds(topic_partition):
                 self._positions.setdefault(topic_partition, known[topic_partition])
         self._taken = replace(taken, identity=identity, next_offsets=dict(self._positions))
+        parts.hot.took_over(taken.owner, identity, self._positions)
         parts.source.assign(self._positions)
 
     def _open_generation(self) -> None:
@@ -412,7 +422,7 @@ class Session:
             return False
         if is_full(self._filling, flush):
             return False  # waits for a commit slot; sealed as soon as there is one
-        return self.buffered_bytes < flush.buffered_bytes_max
+        return self.buffered_bytes < flush.buffered_bytes_max and not self._parts.hot.is_full
 
     def _wait_for_progress(self) -> None:
         oldest = [lane[0] for lane in (self._writes, self._commits) if lane]

@@ -1,4 +1,4 @@
-"""`k2i query`: SQL over the rows that are in the table.
+"""SQL over one snapshot of a table, and over the hot rows that follow it.
 
 The user's SQL is one SELECT over one snapshot: the table can be named `orders` or `sales.orders`,
 nothing else can be reached, and both time and rows have a limit. Rows stream; a result is never
@@ -19,10 +19,10 @@ from pyiceberg.table import Table
 
 from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
 from k2i_core.query.duckdb_connection import (
+    Engines,
     allow_store,
     load_extensions,
     lock,
-    open_connection,
     quote,
     quote_name,
 )
@@ -112,13 +112,24 @@ class QueryResult:
         self.close()
 
 
-def query(table: Table, sql: str, limits: QueryLimits | None = None) -> QueryResult:
-    """Run one SELECT over the table's current snapshot.
+def query(
+    table: Table,
+    sql: str,
+    limits: QueryLimits | None = None,
+    *,
+    hot: pa.Table | None = None,
+    snapshot_id: int | None = None,
+    engines: Engines | None = None,
+) -> QueryResult:
+    """Run one SELECT over the table's current snapshot, or over an older one.
 
     Args:
         table: A freshly loaded table.
         sql: May name the table with or without its namespace.
         limits: How much it may take.
+        hot: Rows that follow the snapshot; None for none.
+        snapshot_id: A retained snapshot to read instead of the current one.
+        engines: Where to take the engine from and to leave it; all of one table.
 
     Returns:
         The rows, streamed.
@@ -130,14 +141,13 @@ def query(table: Table, sql: str, limits: QueryLimits | None = None) -> QueryRes
 
     """
     limits = limits or QueryLimits()
-    connection = open_connection(limits.memory_bytes_max, limits.thread_count)
-    session = _Session(connection, table, limits.seconds_max)
+    session = _Session(engines or _one_off(), table, limits)
     try:
         # Before anything is loaded, because most mistakes are in the SQL.
         statement = session.parse(sql)
-        load_extensions(connection)
+        session.load()
         session.start_clock()
-        session.show_table()
+        session.show_table(hot, snapshot_id)
         reader = session.start(statement)
     except BaseException:
         session.close()
@@ -145,18 +155,28 @@ def query(table: Table, sql: str, limits: QueryLimits | None = None) -> QueryRes
     return QueryResult(session, reader, limits.row_count_max)
 
 
+def _one_off() -> Engines:
+    engines = Engines()
+    engines.close()
+    return engines
+
+
 class _Session:
     """One locked connection with a time limit, and what its errors mean."""
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        engines: Engines,
         table: Table,
-        seconds_max: float,
+        limits: QueryLimits,
     ) -> None:
-        self._connection = connection
+        self._engines = engines
+        self._limits = limits
+        self._engine = engines.take(limits.memory_bytes_max, limits.thread_count)
+        self._connection = self._engine.connection
         self._table = table
-        self._seconds_max = seconds_max
+        self._seconds_max = limits.seconds_max
+        self._has_failed = False
         self._expired = threading.Event()
         self._closed = threading.Event()
         self._interrupting = threading.Lock()
@@ -165,19 +185,30 @@ class _Session:
         """Count the time from now on."""
         threading.Thread(target=self._watch, name="k2i-query-limit", daemon=True).start()
 
-    def show_table(self) -> None:
-        """Make the table visible under both its names, then lock the connection."""
+    def load(self) -> None:
+        """Load what reads Iceberg tables, unless an earlier query did."""
+        if not self._engine.is_locked:
+            load_extensions(self._connection)
+
+    def show_table(self, hot: pa.Table | None, snapshot_id: int | None) -> None:
+        """Make the rows visible under both names of the table, then lock the connection."""
         table = self._table
         *namespace, name = table.name()
         schema = ".".join(namespace)
         with self._errors():
-            allow_store(self._connection, table.location(), table.io.properties)
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
+            if not self._engine.is_locked:
+                allow_store(self._connection, table.location(), table.io.properties)
+                self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
             qualified = f"{quote_name(schema)}.{quote_name(name)}"
-            self._connection.execute(f"CREATE VIEW {qualified} AS {self._rows_sql()}")
+            rows_sql = self._rows_sql(hot, snapshot_id)
+            self._connection.execute(f"CREATE OR REPLACE VIEW {qualified} AS {rows_sql}")
             if schema != "main":
-                self._connection.execute(f"CREATE VIEW {quote_name(name)} AS FROM {qualified}")
-            lock(self._connection, self._directories())
+                self._connection.execute(
+                    f"CREATE OR REPLACE VIEW {quote_name(name)} AS FROM {qualified}"
+                )
+            if not self._engine.is_locked:
+                lock(self._connection, self._directories())
+                self._engine.is_locked = True
 
     def parse(self, sql: str) -> duckdb.Statement:
         """Check that the text is one SELECT."""
@@ -206,17 +237,31 @@ class _Session:
                 return None
 
     def close(self) -> None:
-        """Stop the clock and free the engine; harmless to repeat."""
-        self._closed.set()
+        """Stop the clock and give the engine back; harmless to repeat."""
         with self._interrupting:
-            self._connection.close()
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            # One that failed may be interrupted still, and one without a table is no use.
+            if self._has_failed or not self._engine.is_locked:
+                self._connection.close()
+                return
+            limits = self._limits
+            self._engines.give_back(self._engine, limits.memory_bytes_max, limits.thread_count)
 
-    def _rows_sql(self) -> str:
+    def _rows_sql(self, hot: pa.Table | None, snapshot_id: int | None) -> str:
+        parts: list[str] = []
         if self._table.current_snapshot() is not None:
-            return f"FROM iceberg_scan({quote(self._table.metadata_location)})"
-        # An Iceberg reader has nothing to open before the first commit.
-        self._connection.register("k2i_no_rows", self._table.schema().as_arrow().empty_table())
-        return "FROM k2i_no_rows"
+            location = quote(self._table.metadata_location)
+            chosen = "" if snapshot_id is None else f", snapshot_from_id = {snapshot_id}::UBIGINT"
+            parts.append(f"FROM iceberg_scan({location}{chosen})")
+        if hot is not None or not parts:
+            # An Iceberg reader has nothing to open before the first commit.
+            rows = self._table.schema().as_arrow().empty_table() if hot is None else hot
+            self._connection.register("k2i_hot_rows", rows)
+            parts.append("FROM k2i_hot_rows")
+        # By name, because a snapshot may be older than the table's columns.
+        return " UNION ALL BY NAME ".join(parts)
 
     def _directories(self) -> Iterator[str]:
         yield self._table.location()
@@ -243,6 +288,7 @@ class _Session:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
+            self._has_failed = True
             raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> K2iError:

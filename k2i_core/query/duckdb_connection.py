@@ -6,6 +6,7 @@ can be seen, the connection is locked: no other file, no other host, no setting 
 the SQL that a user types.
 """
 
+import threading
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,11 @@ _S3_SETTINGS = {
     "s3.session-token": "SESSION_TOKEN",
     "s3.region": "REGION",
 }
+
+
+IDLE_ENGINES_MAX = 4
+"""Engines kept for the next query. More holds memory for nothing; fewer lets more queries of a busy
+reader wait for the extensions."""
 
 
 def open_connection(memory_bytes_max: int, thread_count: int) -> duckdb.DuckDBPyConnection:
@@ -46,6 +52,54 @@ def open_connection(memory_bytes_max: int, thread_count: int) -> duckdb.DuckDBPy
     )
     connection.execute("SET TimeZone = 'UTC'")
     return connection
+
+
+class Engine:
+    """A connection, and whether it has been locked to one table's directories already."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Bind a connection that sees nothing yet."""
+        self.connection = connection
+        self.is_locked = False
+
+
+class Engines:
+    """Engines that wait for the next query on the same table; thread-safe.
+
+    Loading the extensions takes longer than most queries.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._idle: list[tuple[tuple[int, int], Engine]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def take(self, memory_bytes_max: int, thread_count: int) -> Engine:
+        """Return an idle engine of these limits, or a new one."""
+        limits = memory_bytes_max, thread_count
+        with self._lock:
+            for index, (idle_limits, engine) in enumerate(self._idle):
+                if idle_limits == limits:
+                    del self._idle[index]
+                    return engine
+        return Engine(open_connection(memory_bytes_max, thread_count))
+
+    def give_back(self, engine: Engine, memory_bytes_max: int, thread_count: int) -> None:
+        """Keep an engine whose query has ended well, or end it."""
+        with self._lock:
+            if not self._is_closed and len(self._idle) < IDLE_ENGINES_MAX:
+                self._idle.append(((memory_bytes_max, thread_count), engine))
+                return
+        engine.connection.close()
+
+    def close(self) -> None:
+        """End the idle engines; harmless to repeat."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for _, engine in idle:
+            engine.connection.close()
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:

@@ -9,11 +9,12 @@ import base64
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from io import IOBase
-from typing import TextIO, cast
+from typing import Protocol, TextIO, cast
 
 import pyarrow as pa
 from rich.cells import cell_len, set_cell_size
@@ -84,7 +85,36 @@ def _write_csv(result: QueryResult, stream: TextIO) -> int:
     return row_count
 
 
-def plain_rows(result: QueryResult) -> Iterator[dict[str, object]]:
+class Rows(Protocol):
+    """Rows with their columns, to be read once."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        ...
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """The rows of an Arrow table."""
+
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.table.schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows."""
+        yield from self.table.to_batches()
+
+
+def plain_rows(result: Rows) -> Iterator[dict[str, object]]:
     """Yield each row as a dictionary that JSON can hold."""
     names = _unique(result.schema.names)
     for batch in result.batches():

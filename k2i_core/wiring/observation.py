@@ -51,6 +51,7 @@ CHECKS = (
     HealthCheck("owner", None),
     HealthCheck("broker", LOOP_STALE_SECONDS_MAX),
     HealthCheck("catalog", 6 * CATALOG_CHECK_SECONDS),
+    HealthCheck("hot", None),
 )
 
 
@@ -122,6 +123,11 @@ class WorkerObservation:
             self._opened, self._source, self._lanes = opened, source, lanes
             self._lane_counted_seconds = {}
         self._health.report("owner", ok=False, detail="taking over")
+        self._health.report("hot", ok=True)
+
+    def hot_trouble(self, trouble: str) -> None:
+        """Show what is wrong with hot rows; the worker stays ready, because the table is right."""
+        self._health.report("hot", ok=True, detail=trouble)
 
     def turned(self) -> None:
         """Note that the poll loop is alive."""

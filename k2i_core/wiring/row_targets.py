@@ -57,6 +57,11 @@ class TableRowTargets:
         self._encodings = EncodingMemory()
 
     @property
+    def table_uuid(self) -> str:
+        """The target table's identity, whatever its name."""
+        return str(self._target.metadata.table_uuid)
+
+    @property
     def row_schema(self) -> pa.Schema:
         """The target table's columns, without `_kafka`."""
         return without_kafka(arrow_schema(self._target.schema()))

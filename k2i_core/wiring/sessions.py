@@ -15,12 +15,13 @@ from k2i_core.crash_points import Observer, ignore
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.text import RawDecoder, StringDecoder
 from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.hot.writer import HotWriter
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
 from k2i_core.iceberg.verdicts import Verdicts
 from k2i_core.ingest.lanes import Lanes, open_lanes
-from k2i_core.ingest.ports import Decoder
+from k2i_core.ingest.ports import Decoder, HotRows, NoHotRows
 from k2i_core.ingest.session import Listener, Parts, Session, SessionSettings
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
@@ -59,6 +60,7 @@ class Surroundings:
         observe: Told about every crash point.
         is_stop_asked: Whether to stop waiting for first records.
         on_open: Told about each session before it starts.
+        report_hot: Told when something is wrong with hot rows; ingestion goes on.
     """
 
     clock: Clock
@@ -70,6 +72,7 @@ class Surroundings:
     on_open: Callable[[OpenSession, KafkaSource, Lanes], None] = field(
         default=lambda _opened, _source, _lanes: None
     )
+    report_hot: Callable[[str], None] = field(default=lambda _trouble: None)
 
 
 def state_directory(pipeline: Pipeline) -> Path:
@@ -143,6 +146,7 @@ def open_session(
                 make_decoder=make_decoder(pipeline),
                 log=log,
                 clock=surroundings.patient_clock,
+                hot=_hot_rows(pipeline, targets.table_uuid, surroundings),
             ),
             SessionSettings(
                 pipeline=pipeline.name,
@@ -161,6 +165,23 @@ def open_session(
         except BaseException:
             session.abandon()
             raise
+
+
+def _hot_rows(pipeline: Pipeline, table_uuid: str, surroundings: Surroundings) -> HotRows:
+    if not pipeline.hot.enabled:
+        return NoHotRows()
+
+    def report(trouble: str) -> None:
+        _log.warning("hot rows are in trouble", table=pipeline.table.identifier, trouble=trouble)
+        surroundings.report_hot(trouble)
+
+    return HotWriter(
+        pipeline.hot_directories,
+        table_uuid,
+        surroundings.ids.token,
+        byte_count_max=pipeline.hot.max_bytes,
+        report=report,
+    )
 
 
 def _row_targets(

@@ -1,6 +1,7 @@
 """The pipeline file's sections as the plain values that the adapters take."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
@@ -24,6 +25,10 @@ COMMIT_SECONDS_MAX = 300.0
 """How long a commit waits for its catalog. Larger holds a broken worker longer; smaller ends one
 during an outage that it could wait out."""
 
+FRESH_LINGER_SECONDS = 0.005
+"""How long a poll waits for more records when rows are read before their commit. Larger shows them
+later; smaller makes more and smaller batches at a few thousand records a second."""
+
 
 def catalog_opener(pipeline: Pipeline) -> Callable[[], Catalog]:
     """Return what opens the catalog: once per thread that uses it."""
@@ -34,7 +39,7 @@ def catalog_opener(pipeline: Pipeline) -> Callable[[], Catalog]:
 def kafka_settings(pipeline: Pipeline) -> KafkaSettings:
     """Return what the Kafka adapter takes."""
     section = pipeline.kafka
-    return KafkaSettings(
+    settings = KafkaSettings(
         bootstrap_servers=section.bootstrap_servers,
         group_id=pipeline.group_id,
         topics=tuple(section.topics),
@@ -42,6 +47,9 @@ def kafka_settings(pipeline: Pipeline) -> KafkaSettings:
         start=_start_policy(pipeline),
         properties=section.properties.reveal(),
     )
+    if pipeline.hot.enabled:
+        return replace(settings, poll_linger_seconds=FRESH_LINGER_SECONDS)
+    return settings
 
 
 def _start_policy(pipeline: Pipeline) -> StartPolicy:

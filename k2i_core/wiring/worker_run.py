@@ -1,5 +1,6 @@
 """One worker in this process: its sessions, what it shows of itself, and how it ends."""
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ from k2i_core.wiring.settings import catalog_opener
 from k2i_core.worker import Until, Worker
 
 log = structlog.get_logger(__name__)
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may hold the interpreter while another one waits. Larger shows rows later
+during a commit; smaller costs switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,10 @@ def run_worker(
         is_stop_asked=stop.is_set,
         listener=observation.listener.followed_by(listener or Listener()),
         on_open=observation.opened,
+        report_hot=observation.hot_trouble,
     )
     worker = Worker(
-        lambda: open_session(pipeline, share, surroundings),
-        until,
-        stop.is_set,
-        surroundings.clock,
+        lambda: open_session(pipeline, share, surroundings), until, stop.is_set, surroundings.clock
     )
     try:
         with economy():
@@ -118,11 +121,16 @@ def run_worker(
 def economy() -> Generator[None]:
     """Set this process up for rows: no garbage collections, and Arrow's memory from jemalloc.
 
+    Threads hand the interpreter over sooner, because a row waits to become visible for whatever
+    thread holds it: a commit, which is mostly Python, held up one row in a hundred for 50 ms.
+
     jemalloc, where it is built in, keeps what a batch gave back for the next one; the default
     returns it to the system and has it zeroed again, which costs a tenth of a worker's processor
     time and a sixth of its memory.
     """
     before = pa.default_memory_pool()
+    switch_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     if "jemalloc" in pa.supported_memory_backends():
         pa.set_memory_pool(pa.jemalloc_memory_pool())
     try:
@@ -130,6 +138,7 @@ def economy() -> Generator[None]:
             yield
     finally:
         pa.set_memory_pool(before)
+        sys.setswitchinterval(switch_seconds)
 
 
 def _started_server(

@@ -47,12 +47,15 @@ class PipelineOnDisk:
     def directory(self) -> Path:
         return self.path.parent
 
-    def k2i(self, *arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+    def k2i(
+        self, *arguments: str, timeout: float = 180, typed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         # The file follows the command, which is two words in a group of commands.
         words = 2 if arguments[0] in ("table", "dead-letters") else 1
         return subprocess.run(
             [*K2I, *arguments[:words], str(self.path), *arguments[words:]],
             cwd=ROOT,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -232,6 +235,7 @@ def write_pipeline(
         "table": {"identifier": table, "columns": [dict(c) for c in event_set.columns]},
         "flush": {"max_age": max_age},
         "state_directory": str(directory / "state"),
+        "hot": {"directory": str(directory / "hot"), "max_bytes": "64MiB"},
         **(changes or {}),
     }
     path = directory / "pipeline.yaml"

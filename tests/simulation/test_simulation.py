@@ -40,6 +40,7 @@ def test_worlds_are_busy_enough_to_mean_something():
         simulation = Simulation(seed)
         simulation.run()
         happened.update(simulation.world.counts)
+        happened.update(simulation.world.union_reads.counts)
 
     seldom = {what: happened[what] for what in EXPECTED if not happened[what]}
     assert not seldom
@@ -50,10 +51,13 @@ EXPECTED = (
     "carry-forward",
     "deleted files",
     "foreign",
+    "hot rows read",
     "in dead letters",
     "owner-changed",
     "replace",
     "rewind",
     "rolled-back-outside",
+    "stale reads",
     "take-over",
+    "union reads",
 )

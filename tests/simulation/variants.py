@@ -3,11 +3,11 @@
 Each variant patches the real modules as narrowly as the rule allows, and the simulation must find a
 violation; the harmless ones must stay clean, which says that no more than that protects them.
 
-Rules of compaction, expiration, orphan removal and the union read have no variant here: those parts
-belong to the environment and follow the protocol.
+Rules of compaction, expiration and orphan removal have no variant here: those parts belong to the
+environment and follow the protocol.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pyarrow as pa
 
 from k2i_core.errors import ErrorKind, FencedError, UnavailableError
+from k2i_core.hot.reader import HotPage
 from k2i_core.iceberg import commit, decisions
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.iceberg.decisions import Decision
@@ -37,6 +38,8 @@ from k2i_core.ledger import (
     decode_entry,
 )
 from k2i_core.offsets import TopicPartition
+from k2i_core.query import seam
+from k2i_core.query.seam import ChosenPage, Seam
 from k2i_core.records import CountedRange, DecodedBatch, EarlierLog, TableState, WrittenFile
 from tests.fakes.memory_files import origins_of
 from tests.fakes.memory_gateway import version_of
@@ -413,8 +416,30 @@ ROLLED_BACK = Surroundings(rollback_weight=6)
 UNGUARDED = replace(ROLLED_BACK, sequence_guard=False)
 PEACEFUL = Surroundings(bad_records=False, rollbacks=False)
 
+# What readers see.
+
+
+def _union_by_generation() -> Iterable[Patch]:
+    """Hot is what each worker has not committed; nobody compares offsets with the table's."""
+
+    def find_seam_anyway(entry: Entry, pages: Sequence[HotPage]) -> Seam:
+        chosen: list[ChosenPage] = []
+        frontier = dict(entry.checkpoint.next_offsets)
+        for page in pages:
+            state = page.state
+            starts = state.base
+            if state.snapshot_id and state.generations:
+                starts = state.next_offsets[0]  # the first one is kept after its commit
+            chosen.append(ChosenPage(page, starts))
+            for tp, n in page.index.items():
+                frontier[tp] = max(frontier.get(tp, 0), int(state.end[n]))
+        return Seam(tuple(chosen), frontier, {}, frozenset(), is_stale=False)
+
+    yield patch.object(seam, "find_seam", find_seam_anyway)
+
+
 VARIANTS: Mapping[str, Variant] = {
-    "fixed": Variant(is_sound=True),
+    "fixed": Variant(surroundings=Surroundings(reads=True), is_sound=True),
     "with_retention": Variant(surroundings=RETAINING, is_sound=True),
     "often_rewound": Variant(surroundings=REWOUND, is_sound=True),
     "often_rolled_back": Variant(surroundings=ROLLED_BACK, is_sound=True),
@@ -438,5 +463,6 @@ VARIANTS: Mapping[str, Variant] = {
     "v1_table": Variant(surroundings=UNGUARDED, failing_seed=1269),
     "offsets_alone_no_deletes": Variant(_offsets_alone_no_deletes, PEACEFUL, is_sound=True),
     "recovery_from_stale_metadata": Variant(_recovery_from_stale_metadata, is_sound=True),
+    "union_by_generation": Variant(_union_by_generation, Surroundings(reads=True), failing_seed=0),
     "landed_by_presence": Variant(_landed_by_presence, is_sound=True),
 }

@@ -11,6 +11,7 @@ from tests.fakes.inline_executor import InlineExecutor
 from tests.fakes.judging_decoder import ROW_SCHEMA, JudgingDecoder
 from tests.fakes.memory_files import MemoryTargets
 from tests.fakes.memory_gateway import MemoryGateway
+from tests.fakes.memory_hot_rows import MemoryHotRows
 from tests.fakes.memory_source import MemorySource
 from tests.fakes.memory_table import MemoryTable
 from tests.fakes.memory_transaction_log import MemoryTransactionLog
@@ -56,7 +57,13 @@ class Worker:
         world, rng = self._world, self._world.rng
         directory = world.hosts[self._host]
         name = world.ids.token()
-        process.at_end = lambda: directory.held.discard(name)
+        hot_host = world.hot_hosts[self._host]
+
+        def let_go() -> None:
+            directory.held.discard(name)
+            hot_host.alive.discard(name)
+
+        process.at_end = let_go
         log = MemoryTransactionLog(directory, name, world.scheduler.pause)
         dead_letters = open_gateway(world, world.dead_letters)
         parts = Parts(
@@ -79,6 +86,7 @@ class Worker:
             make_decoder=lambda _: JudgingDecoder(self._version),
             log=log,
             clock=world.clock,
+            hot=MemoryHotRows(hot_host, name),
         )
         flush = FlushLimits(
             age_seconds_max=float(rng.randint(2, 8)),

@@ -35,6 +35,7 @@ from k2i_core.offsets import Checkpoint, TopicPartition
 from tests.fakes.faults import Reply
 from tests.fakes.judging_decoder import BAD, FLAKY, GOOD
 from tests.fakes.memory_files import MemoryFiles
+from tests.fakes.memory_hot_rows import HotHost
 from tests.fakes.memory_source import MemoryBroker
 from tests.fakes.memory_table import MemoryTable, Request, Version
 from tests.fakes.memory_transaction_log import LogDirectory
@@ -42,6 +43,7 @@ from tests.fakes.time_and_ids import EPOCH_MS, CountingIds
 from tests.invariants import i1_broken, i2_broken, i7_broken
 from tests.simulation.memoized import decode_entry
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.union_reads import UnionReads
 
 TOPIC = "events"
 PARTITIONS = tuple(TopicPartition(TOPIC, n) for n in range(3))
@@ -79,6 +81,8 @@ class Surroundings:
         worker_count: How many workers share the topic at first.
         sequence_guard: Whether the catalog refuses a used sequence number, as version 2 does.
         limits: Of every commit.
+        reads: Whether union reads are checked; where a rule is taken out, the rule's own loss is
+            to be seen.
     """
 
     bad_records: bool = True
@@ -88,6 +92,7 @@ class Surroundings:
     worker_count: int = 1
     sequence_guard: bool = True
     limits: CommitLimits = LIMITS
+    reads: bool = False
 
 
 class World:
@@ -111,6 +116,7 @@ class World:
         self.target.landed = self._target_landed
         self.dead_letters.landed = self._dead_letters_landed
         self.hosts = (LogDirectory(), LogDirectory())
+        self.hot_hosts = (HotHost(), HotHost())
         self.in_flight: list[tuple[MemoryTable, Request]] = []
         self.true_next: dict[int | None, Mapping[TopicPartition, int]] = {None: NEXT_NONE}
         self.counts: Counter[str] = Counter()
@@ -123,6 +129,13 @@ class World:
             values={tp: self.rng.choices(kinds, k=RECORD_COUNT) for tp in PARTITIONS},
             high=dict.fromkeys(PARTITIONS, 2),
         )
+        self.union_reads = UnionReads(self.target, self.files, self.broker)
+        for host in self.hot_hosts:
+            host.changed = self._page_changed
+
+    def _page_changed(self, host: HotHost) -> None:
+        if self.surroundings.reads:
+            stop_at_first(self.union_reads.page_changed(host))
 
     def _give_dead_letters_an_earlier_life(self) -> None:
         """Start with dead letters that outlived their target: its epochs were higher than ours."""
@@ -210,6 +223,8 @@ class World:
         if request.snapshot is not None:
             self._observe_snapshot(request, before)
         self.check()
+        if self.surroundings.reads:
+            stop_at_first(self.union_reads.landed())
 
     def _observe_snapshot(self, request: Request, before: Version) -> None:
         snapshot = request.snapshot

@@ -30,10 +30,6 @@ def test_a_broken_file_says_where_and_what_is_right(sections, message):
 
 LATER = [
     (
-        {"hot": "{directory: /dev/shm/k2i, max_bytes: 512MiB}"},
-        'orders.yaml:11: hot: is not supported yet; leave it out, or write "hot: off"',
-    ),
-    (
         {"format": "{schema_registry: {url: http://localhost:8081}}"},
         "orders.yaml:11: format.schema_registry: is not supported yet; leave it out",
     ),

@@ -107,8 +107,19 @@ def test_a_limit_or_an_audit_can_be_switched_off():
 
 
 def test_a_section_with_nothing_in_it_has_its_defaults():
-    text = with_lines(flush="", maintenance="\n  orphans:\n  expiration:", hot="off")
+    text = with_lines(flush="", maintenance="\n  orphans:\n  expiration:", hot="")
     assert read(text) == read(SHORT)
+
+
+def test_hot_rows_can_be_switched_off_and_placed():
+    assert read(SHORT).hot.enabled
+    off = read(with_lines(hot="off"))
+    assert not off.hot.enabled
+    assert parse_pipeline(off.redacted()) == off
+    placed = read(with_lines(hot="{directory: /run/k2i, max_bytes: 64MiB}"))
+    assert (placed.hot.enabled, placed.hot.max_bytes) == (True, 64 * 1024 * 1024)
+    assert placed.hot_directories[0] == Path("/run/k2i")
+    assert placed.hot_directories[1].name == "hot"
 
 
 def test_a_pipeline_is_a_value():

@@ -1,0 +1,131 @@
+"""Segments: files of reserved size that Arrow batches are written into, in place.
+
+A segment is one Arrow IPC stream without its end mark. Batches are appended to the mapping and
+never changed, so that a reader's arrays may point into it for as long as they live, also after the
+file has been removed.
+"""
+
+import mmap
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from k2i_core.hot.directories import reserve
+from k2i_core.hot.layout import SegmentState
+
+SEGMENT_BYTES_FIRST = 1024 * 1024
+"""Room of a generation's first segment; each further one has twice as much. Larger reserves memory
+for tables that get few rows; smaller maps more files for tables that get many."""
+
+SEGMENT_BYTES_MAX = 16 * 1024 * 1024
+"""Where the doubling ends. Larger leaves more room unused, smaller maps more files."""
+
+_ROUND_BYTES = 64 * 1024
+
+
+def bytes_of(rows: pa.RecordBatch) -> int:
+    """Return what a batch takes in a segment."""
+    return pa.ipc.get_record_batch_size(rows)
+
+
+def room_for(rows: pa.RecordBatch, segment_count: int) -> int:
+    """Return the size of the next segment of a generation that has some already."""
+    needed = bytes_of(rows) + rows.schema.serialize().size
+    usual = min(SEGMENT_BYTES_MAX, SEGMENT_BYTES_FIRST << min(segment_count, 8))
+    return max(usual, -(-needed // _ROUND_BYTES) * _ROUND_BYTES)
+
+
+class SegmentWriter:
+    """One segment being filled."""
+
+    def __init__(self, path: Path, size: int, schema: pa.Schema) -> None:
+        """Reserve the file.
+
+        Raises:
+            OSError: The file system is full, or refuses.
+
+        """
+        self.path = path
+        self.size = size
+        self.schema = schema
+        self.row_count = 0
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(descriptor, size)
+            buffer = pa.py_buffer(mmap.mmap(descriptor, size))
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        self._sink = pa.FixedSizeBufferWriter(buffer)
+        self._stream = pa.ipc.new_stream(self._sink, schema)
+        self.byte_count = 0
+
+    def takes(self, rows: pa.RecordBatch) -> bool:
+        """Tell whether the batch fits, in shape and in size."""
+        # Without metadata, because the same columns from another table load differ in nothing else.
+        return self.byte_count + bytes_of(rows) <= self.size and rows.schema.equals(self.schema)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        """Append a batch; about one copy in memory."""
+        self._stream.write_batch(rows)
+        self.byte_count = self._sink.tell()
+        self.row_count += rows.num_rows
+
+
+MERGED_BATCHES = 16
+"""Small batches that a reader joins to one. Larger makes every read look at more batches; smaller
+copies rows more often."""
+
+MERGED_ROWS_MAX = 4_096
+"""Rows from which a batch is left as it is. Larger copies more; smaller leaves more batches."""
+
+
+@dataclass(slots=True)
+class SegmentReader:
+    """One segment of another process, parsed as far as its page allowed so far.
+
+    Looks must not go back: a state handed in is at least as new as the one before.
+    """
+
+    path: Path
+    batches: list[pa.RecordBatch] = field(default_factory=list[pa.RecordBatch])
+    schema: pa.Schema | None = None
+    _source: pa.BufferReader | None = None
+
+    def advance(self, state: SegmentState) -> list[pa.RecordBatch]:
+        """Return all batches that the page shows.
+
+        Raises:
+            FileNotFoundError: The segment was evicted; read the page again.
+            OSError: It cannot be read.
+
+        """
+        if self._source is None:
+            self._source = self._open()
+            # The stubs do not know that Arrow reads a schema from any stream.
+            self.schema = pa.ipc.read_schema(self._source)  # pyright: ignore[reportArgumentType]
+        while self._source.tell() < state.byte_count:
+            message = pa.ipc.read_message(self._source)
+            assert self.schema is not None
+            self.batches.append(pa.ipc.read_record_batch(message, self.schema))
+            self._merge()
+        assert sum(batch.num_rows for batch in self.batches) == state.row_count
+        return self.batches
+
+    def _merge(self) -> None:
+        """Join the last batches when they are many and small: a poll may bring ten rows."""
+        last = self.batches[-MERGED_BATCHES:]
+        if len(last) == MERGED_BATCHES and all(b.num_rows < MERGED_ROWS_MAX for b in last):
+            whole = pa.Table.from_batches(last).combine_chunks()
+            self.batches[-MERGED_BATCHES:] = whole.to_batches()
+
+    def _open(self) -> pa.BufferReader:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return pa.BufferReader(pa.py_buffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
+        finally:
+            os.close(descriptor)

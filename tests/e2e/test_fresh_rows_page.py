@@ -1,0 +1,73 @@
+"""Goal: every example on the page about fresh rows works as it stands.
+
+Method: take pipeline file, commands and Python out of the page, in order, and run them beside a
+worker that has not committed the rows yet.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from k2i_core.config.load import read_pipeline
+from k2i_core.dev.orders import ORDERS
+from k2i_core.dev.produce import EventProducer
+from tests.e2e.pipelines import K2I, ROOT, ended, eventually, write_pipeline
+
+PAGE = (ROOT / "docs" / "reading-fresh-rows.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_the_examples_work(kafka, topic, tmp_path: Path) -> None:
+    (shown,) = blocks("yaml")
+    assert read_pipeline(shown, "page").hot.enabled
+    name = topic(partition_count=2)
+    sales = {"identifier": "sales.orders", "columns": [dict(c) for c in ORDERS.columns]}
+    pipeline = write_pipeline(
+        tmp_path / "page",
+        kafka.bootstrap_servers,
+        name,
+        event_set=ORDERS,
+        max_age="60s",
+        changes={"table": sales},
+    )
+    (pipeline.directory / "orders.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(pipeline.path.read_text()))
+    )
+    EventProducer(kafka.bootstrap_servers, name).run(rate=1e9, count=50)
+    worker = pipeline.start_worker()
+    with ended(worker):
+        worker.wait_for_flushes(1)
+        EventProducer(kafka.bootstrap_servers, name, start_id=50).run(rate=1e9, count=50)
+        program = "".join(blocks("python")) + "\nprint('rows seen', frame.height)\n"
+
+        def sees_everything() -> bool:
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=pipeline.directory,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            return "rows seen 100" in done.stdout
+
+        eventually(sees_everything, 60)
+        for line in re.findall(r"^\$ k2i (.*?)\s*(?:#.*)?$", PAGE, re.MULTILINE):
+            command = [*K2I, *shlex.split(line)]
+            done = subprocess.run(
+                command,
+                cwd=pipeline.directory,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, (line, done.stderr)

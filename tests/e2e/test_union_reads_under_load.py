@@ -1,0 +1,169 @@
+"""Goal: every union read is exact while two workers write, flush every second and are killed (I4).
+
+Method: 20,000 events a second from real Kafka; readers in processes of their own check every view
+(`checking_reader`). A seed chooses whom to kill (SIGKILL), writer or reader, and when. The same is
+done with the rule taken out, hot rows joined by generation instead of by offset: it must be caught.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from k2i_core.dev.orders import FLAT
+from tests.e2e.pipelines import ROOT, PipelineOnDisk, WorkerProcess, ended, write_pipeline
+
+RATE = int(os.environ.get("K2I_STRESS_RATE", "20000"))
+
+
+class Stress:
+    """Two workers, one producer and one reader at a time."""
+
+    def __init__(
+        self, pipeline: PipelineOnDisk, servers: str, topic: str, chance: random.Random
+    ) -> None:
+        self.pipeline = pipeline
+        self.servers, self.topic = servers, topic
+        self.chance = chance
+        self.reports = pipeline.directory / "reports"
+        self.reports.mkdir()
+        self.workers: list[WorkerProcess] = []
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def start(self, seconds: float) -> None:
+        self.workers = [self.pipeline.start_worker(f"{i}/2") for i in range(2)]
+        for worker in self.workers:
+            worker.wait_for(lambda log=worker.log: "took over" in log.read_text())
+        self.produce(int(RATE * seconds))
+
+    def produce(self, count: int) -> None:
+        self.run("-m", "benchmarks.feed", self.servers, self.topic, str(RATE), str(count))
+
+    def run(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.children.append(child)
+        return child
+
+    def read(self, *options: str) -> "subprocess.Popen[bytes]":
+        report = self.reports / f"{len(self.children)}.json"
+        report.touch()
+        return self.run(
+            "-m",
+            "tests.e2e.checking_reader",
+            str(self.pipeline.path),
+            str(report),
+            *options,
+        )
+
+    def kill_a_worker(self) -> None:
+        number = self.chance.randrange(2)
+        self.workers[number].kill()
+        self.workers[number] = self.pipeline.start_worker(f"{number}/2")
+
+    def check_in(self, reader: "subprocess.Popen[bytes]", seconds: float) -> None:
+        """Let time pass; a reader that found something ends the test."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert reader.poll() is None, self.violations()
+            time.sleep(0.05)
+
+    def last_lines(self) -> list[dict]:
+        texts = [path.read_text().splitlines() for path in sorted(self.reports.iterdir())]
+        return [json.loads(lines[-1]) for lines in texts if lines]
+
+    def violations(self) -> list[str]:
+        return [line["violation"] for line in self.last_lines() if "violation" in line]
+
+    def checked(self, what: str) -> int:
+        return sum(line[what] for line in self.last_lines())
+
+    def end(self) -> None:
+        for child in self.children:
+            child.kill()
+            child.wait()
+        with ended(*self.workers):
+            pass
+
+
+@pytest.fixture
+def stress(kafka, topic, tmp_path: Path, seed) -> Iterator[Stress]:
+    name = topic(partition_count=4)
+    pipeline = write_pipeline(
+        tmp_path / "stress", kafka.bootstrap_servers, name, event_set=FLAT, max_age="1s"
+    )
+    made = Stress(pipeline, kafka.bootstrap_servers, name, random.Random(seed))
+    with ending(made):
+        yield made
+
+
+@contextmanager
+def ending(stress: Stress) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        stress.end()
+
+
+def run_with_kills(stress: Stress, seconds: float, between: tuple[float, float]) -> None:
+    stress.start(seconds + 5)
+    deadline = time.monotonic() + seconds
+    reader = stress.read()
+    kill_count = 0
+    while time.monotonic() < deadline:
+        stress.check_in(reader, stress.chance.uniform(*between))
+        kill_count += 1
+        if kill_count % 2:
+            stress.kill_a_worker()
+        else:
+            reader.send_signal(signal.SIGKILL)
+            reader.wait()
+            reader = stress.read()
+    stress.check_in(reader, 3)
+    assert not stress.violations()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_every_union_read_is_exact_while_workers_and_readers_are_killed(
+    stress: Stress, record_property
+) -> None:
+    run_with_kills(stress, 9, (1.5, 3.0))
+
+    for what in ("views", "snapshots", "scans", "queries", "hot_rows"):
+        record_property(what, stress.checked(what))
+    assert stress.checked("views") > 100
+    assert stress.checked("hot_rows") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_union_by_generation_instead_of_by_offset_is_caught(stress: Stress) -> None:
+    stress.start(30)
+    reader = stress.read("by-generation")
+    deadline = time.monotonic() + 40
+    while reader.poll() is None and time.monotonic() < deadline:
+        time.sleep(1.0)
+        stress.kill_a_worker()
+    assert reader.poll() == 1
+    assert "hot rows" in stress.violations()[0]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_union_reads_stay_exact_for_as_long_as_asked(
+    stress: Stress, soak_seconds, record_property
+) -> None:
+    run_with_kills(stress, soak_seconds, (0.5, 20.0))
+
+    for what in ("views", "snapshots", "scans", "queries", "hot_rows"):
+        record_property(what, stress.checked(what))
+    stress.pipeline.ingest_until_caught_up()
+    stress.pipeline.assert_holds()
