@@ -54,15 +54,16 @@ class SegmentWriter:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             reserve(descriptor, size)
-            buffer = pa.py_buffer(mmap.mmap(descriptor, size))
+            self._mapping = mmap.mmap(descriptor, size)
         except OSError:
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
-        self._sink = pa.FixedSizeBufferWriter(buffer)
+        self._sink = pa.FixedSizeBufferWriter(pa.py_buffer(self._mapping))
         self._stream = pa.ipc.new_stream(self._sink, schema)
         self.byte_count = 0
+        self._let_go_bytes = 0
 
     def takes(self, rows: pa.RecordBatch) -> bool:
         """Tell whether the batch fits, in shape and in size."""
@@ -74,6 +75,14 @@ class SegmentWriter:
         self._stream.write_batch(rows)
         self.byte_count = self._sink.tell()
         self.row_count += rows.num_rows
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Unmap whole pages that are written: they stay in the file, and are not ours to count."""
+        end = self.byte_count // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > self._let_go_bytes:
+            self._mapping.madvise(mmap.MADV_DONTNEED, self._let_go_bytes, end - self._let_go_bytes)
+            self._let_go_bytes = end
 
 
 MERGED_BATCHES = 16
