@@ -8,8 +8,13 @@ import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+LOCK_ATTEMPTS_MAX = 5
+"""How often a directory is made anew when another session's end removed it. More is never needed:
+an end happens once."""
 
 _PRIVATE = 0o700
 _LOCK_SUFFIX = ".lock"
@@ -83,10 +88,9 @@ class OwnDirectory:
         """
         make_private(root)
         parent = root / table_uuid
-        make_private(parent)
         self.path = parent / token
         self._lock_path = parent / f"{token}{_LOCK_SUFFIX}"
-        self._lock = _new_lock(self._lock_path)
+        self._lock = _first_lock(self._lock_path)
         try:
             self.path.mkdir(mode=_PRIVATE)
         except OSError:
@@ -102,6 +106,18 @@ class OwnDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock_path.unlink(missing_ok=True)
         self._lock.close()
+        with suppress(OSError):  # safe because a directory with other sessions has to stay
+            self.path.parent.rmdir()
+
+
+def _first_lock(path: Path) -> BinaryIO:
+    """Lock a new file, in a directory that the last session before may be removing."""
+    for _ in range(LOCK_ATTEMPTS_MAX - 1):
+        make_private(path.parent)
+        with suppress(FileNotFoundError):
+            return _new_lock(path)
+    make_private(path.parent)
+    return _new_lock(path)
 
 
 def _new_lock(path: Path) -> BinaryIO:

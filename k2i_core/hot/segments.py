@@ -25,14 +25,19 @@ SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 _ROUND_BYTES = 64 * 1024
 
 
-def bytes_of(rows: pa.RecordBatch) -> int:
-    """Return what a batch takes in a segment."""
-    return pa.ipc.get_record_batch_size(rows)
+def bytes_around(schema: pa.Schema) -> int:
+    """Return the most that a batch takes in a segment besides its values: description, padding."""
+    return 4_096 + 256 * sum(_field_count(field.type) for field in schema)
+
+
+def _field_count(data_type: pa.DataType) -> int:
+    children = (data_type.field(n).type for n in range(data_type.num_fields))
+    return 1 + sum(_field_count(child) for child in children)
 
 
 def room_for(rows: pa.RecordBatch, segment_count: int) -> int:
     """Return the size of the next segment of a generation that has some already."""
-    needed = bytes_of(rows) + rows.schema.serialize().size
+    needed = rows.nbytes + bytes_around(rows.schema) + rows.schema.serialize().size
     usual = min(SEGMENT_BYTES_MAX, SEGMENT_BYTES_FIRST << min(segment_count, 8))
     return max(usual, -(-needed // _ROUND_BYTES) * _ROUND_BYTES)
 
@@ -64,11 +69,14 @@ class SegmentWriter:
         self._stream = pa.ipc.new_stream(self._sink, schema)
         self.byte_count = 0
         self._let_go_bytes = 0
+        # Not asked of Arrow for every batch, because its answer costs as much as half a copy.
+        self._bytes_around = bytes_around(schema)
 
     def takes(self, rows: pa.RecordBatch) -> bool:
         """Tell whether the batch fits, in shape and in size."""
         # Without metadata, because the same columns from another table load differ in nothing else.
-        return self.byte_count + bytes_of(rows) <= self.size and rows.schema.equals(self.schema)
+        needed = max(self.byte_count, self._sink.tell()) + rows.nbytes + self._bytes_around
+        return needed <= self.size and rows.schema.equals(self.schema)
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append a batch; about one copy in memory."""

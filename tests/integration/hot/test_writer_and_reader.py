@@ -136,6 +136,7 @@ def test_a_clean_end_leaves_no_rows_behind(host: Host) -> None:
     writer.close()
     assert host.files() == []
     assert host.reader().pages() == []
+    assert not list(host.roots[0].iterdir())
 
 
 def test_dead_workers_pages_go_with_their_successor_and_living_ones_stay(host: Host) -> None:
