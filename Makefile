@@ -27,10 +27,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live" ends by itself
 	@$(BIN)/k2i dev $(ARGS)
 
-# One more than there are processors, because many tests wait for services.
 test: setup ## Every test, on real services that it starts and stops itself
-	$(BIN)/python -m pytest -n $$($(PYTHON) -c 'import os; print(1 + os.cpu_count())') \
-		--dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)

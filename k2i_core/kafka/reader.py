@@ -28,8 +28,8 @@ CHUNK_RECORDS = 2_000
 """Messages taken from librdkafka at once. Larger makes them leave the processor's cache before they
 are columns (a fifth more processor time at 10,000), smaller pays each call more often."""
 
-RECORD_BYTES_ASSUMED = 1_000
-"""Size of a record before the first poll has shown one."""
+RECORD_BYTES_ASSUMED = 16 * 1024 * 1024
+"""Size of a record before the first one was seen: so large that only one or two are asked for."""
 
 
 class MessageSource(Protocol):
@@ -109,7 +109,7 @@ class PartitionReader:
         self._check_topics = check_topics
         topics = {tp.topic for tp in next_offsets}
         self._topic = topics.pop() if len(topics) == 1 else None
-        self._record_bytes = RECORD_BYTES_ASSUMED
+        self._record_bytes = 0
         self._stopped_by: Message | None = None
 
     @property
@@ -179,7 +179,8 @@ class PartitionReader:
             return 0
         record_bytes = self._record_bytes
         if poll.record_count:
-            record_bytes = max(record_bytes, poll.byte_count // poll.record_count)
+            record_bytes = max(record_bytes, poll.byte_count // poll.record_count, 1)
+        record_bytes = record_bytes or RECORD_BYTES_ASSUMED
         return min(CHUNK_RECORDS, free_records, max(1, free_bytes // record_bytes))
 
     def _take(self, messages: Sequence[Message], poll: _Poll) -> None:

@@ -223,7 +223,7 @@ def test_without_memory_for_hot_rows_ingestion_goes_on_and_says_so(
     worker = pipeline.start_worker()
     with ended(worker), k2i_core.query.open(pipeline.path) as reader:
         worker.wait_for(lambda: worker.row_count() == COUNT)
-        assert worker.ask("/readyz")[0] == 200
+        worker.wait_for(lambda: worker.ask("/readyz")[0] == 200)
         said = worker.checks()["hot"]["detail"]
         assert ("hot rows go to" in said) if with_fallback else ("hot reads ended" in said)
         assert "trouble" in worker.log.read_text()
