@@ -5,8 +5,6 @@ of one hour each, on an instance with SQLite. Then a real webserver is asked wha
 when a run or the table is opened.
 """
 
-import http.client
-import json
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,8 +18,9 @@ from benchmarks.figures import Figure, Group, Result, at_most, figure, percentil
 from benchmarks.processes import await_true, start
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
+from k2i_core.dev.dagster_client import DagsterClient
 from k2i_core.dev.orders import FLAT
-from k2i_core.dev.ports import LOOPBACK, is_listening, reserve_port
+from k2i_core.dev.ports import LOOPBACK, free_port, is_listening
 from k2i_core.ingest.session import Listener
 from k2i_core.ledger import Share
 from k2i_core.records import FlushReport
@@ -126,9 +125,7 @@ def _publish_a_day(
 def _page_seconds(home: Path, run_id: str, table: dg.AssetKey, bench: Bench) -> Sequence[Figure]:
     workspace = home / "workspace.yaml"
     workspace.write_text("load_from: []\n", "utf-8")
-    reserved = reserve_port()
-    reserved.release()
-    port = reserved.number
+    port = free_port()
     command = ["env", f"DAGSTER_HOME={home}", sys.executable, "-m", "dagster_webserver"]
     server = start(
         [*command, "-w", str(workspace), "-h", LOOPBACK, "-p", str(port)],
@@ -150,22 +147,11 @@ def _page_seconds(home: Path, run_id: str, table: dg.AssetKey, bench: Bench) -> 
 
 
 def _median_ms(port: int, query: str, variables: Mapping[str, Any], clock: Clock) -> float | None:
+    client = DagsterClient(port)
     times: list[float] = []
     for _ in range(ASKED + 1):
         began = clock.boot_seconds()
-        _ask(port, query, variables)
+        client.ask(query, variables)
         times.append((clock.boot_seconds() - began) * 1000)
     # The first answer loads a good part of the webserver.
     return percentile(times[1:], 0.5)
-
-
-def _ask(port: int, query: str, variables: Mapping[str, Any]) -> None:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
-    try:
-        body = json.dumps({"query": query, "variables": variables})
-        connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
-        answer = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    if "errors" in answer:
-        raise ValueError(answer["errors"])

@@ -89,6 +89,17 @@ class Totals:
     tombstone_count: int = 0
     lost_count: int = 0
 
+    @property
+    def accounted_count(self) -> int:
+        """Offsets of which is known what became of them; the others never held a record."""
+        return (
+            self.row_count
+            + self.dead_letter_count
+            + self.filtered_count
+            + self.tombstone_count
+            + self.lost_count
+        )
+
     def minus(self, other: "Totals") -> "Totals":
         """Return the differences."""
         return Totals(

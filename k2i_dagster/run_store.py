@@ -80,12 +80,6 @@ def stop_reason(instance: dg.DagsterInstance, run_id: str) -> str | None:
     return run.tags.get(names.STOP_TAG)
 
 
-def is_terminated(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Tell whether a person asked for the end of a run that has not ended yet."""
-    run = instance.get_run_by_id(run_id)
-    return run is not None and run.status is Status.CANCELING
-
-
 def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str]) -> None:
     """Add tags to a run, or replace their values."""
     instance.add_run_tags(run_id, dict(tags))

@@ -153,22 +153,12 @@ def prove_partition(
         row_count=rows.count,
         dead_letter_count=settled_count,
         pending_dead_letter_count=len(pending),
-        without_record_count=claim.next_offset - claim.first_offset - _accounted_count(totals),
+        without_record_count=claim.next_offset - claim.first_offset - totals.accounted_count,
         row_offset_min=rows.distinct.min() if rows.distinct else None,
         row_offset_max=rows.distinct.max() if rows.distinct else None,
         topic=comparison,
     )
     return proof, tuple(findings)
-
-
-def _accounted_count(totals: Totals) -> int:
-    return (
-        totals.row_count
-        + totals.dead_letter_count
-        + totals.filtered_count
-        + totals.tombstone_count
-        + totals.lost_count
-    )
 
 
 def _minus(total: Totals, part: Totals) -> Totals:
@@ -222,7 +212,7 @@ def _segments(
         return whole, [report.about(kind, first, end, problem)]
     if first < start:
         segments.insert(0, older)
-    over = [s for s in segments if _accounted_count(s.claimed) > s.next_offset - s.start_offset]
+    over = [s for s in segments if s.claimed.accounted_count > s.next_offset - s.start_offset]
     findings += [
         report.about(kind, s.start_offset, s.next_offset, "more records claimed than offsets")
         for s in over

@@ -168,7 +168,7 @@ def judge_rows(
         found = counted.get(tp, PartitionCount(tp, 0, 0))
         if found.row_count != claimed.row_count:
             missing.append(f"{window}: rows={found.row_count}, the ledger says {claimed.row_count}")
-        if _record_count(claimed) > window.offset_count:
+        if claimed.accounted_count > window.offset_count:
             missing.append(f"{window}: the ledger counts more records than there are offsets")
         if found.distinct_count != found.row_count:
             doubled.append(f"{window}: doubled rows={found.row_count - found.distinct_count}")
@@ -205,16 +205,6 @@ def judge_dead_letters(scope: AuditScope, counts: Sequence[PartitionCount]) -> A
             faults.append(f"{window}: doubled={found.row_count - found.distinct_count}")
     total = sum(count.row_count for count in counts)
     return AuditAnswer("dead_letters", tuple(faults), {"dead_letters": total})
-
-
-def _record_count(totals: Totals) -> int:
-    return (
-        totals.row_count
-        + totals.dead_letter_count
-        + totals.filtered_count
-        + totals.tombstone_count
-        + totals.lost_count
-    )
 
 
 def rows_sql(table: str, scope: AuditScope, required_columns: Sequence[str]) -> str:

@@ -92,7 +92,7 @@ class DagsterClient:
             UnavailableError: The webserver does not answer (yet).
 
         """
-        answer = self._ask(_LOCATIONS)
+        answer = self.ask(_LOCATIONS)
         entries = cast(
             "list[dict[str, object]]", _inside(answer, "workspaceOrError")["locationEntries"]
         )
@@ -110,7 +110,7 @@ class DagsterClient:
 
         """
         tags = [{"key": "k2i/pipeline", "value": pipeline}] if pipeline else []
-        answer = self._ask(_RUNS, {"filter": {"tags": tags}, "limit": limit})
+        answer = self.ask(_RUNS, {"filter": {"tags": tags}, "limit": limit})
         results = cast("list[dict[str, object]]", _inside(answer, "runsOrError")["results"])
         return tuple(map(_read_run, results))
 
@@ -135,7 +135,7 @@ class DagsterClient:
             "runConfigData": {},
             "executionMetadata": {"tags": pairs},
         }
-        answer = _inside(self._ask(_LAUNCH, {"execution": execution}), "launchRun")
+        answer = _inside(self.ask(_LAUNCH, {"execution": execution}), "launchRun")
         run = cast("dict[str, str] | None", answer.get("run"))
         if run is None:
             message = f"dagster does not launch job={job}: {_reason(answer)}"
@@ -151,7 +151,7 @@ class DagsterClient:
         """
         # A refusal means that the run has just ended or cannot be reached; whoever waits for its
         # end sees which.
-        self._ask(_TERMINATE, {"id": run_id})
+        self.ask(_TERMINATE, {"id": run_id})
 
     def failure(self, run_id: str) -> str:
         """Return why a run failed, in one line; empty when its log does not say.
@@ -160,7 +160,7 @@ class DagsterClient:
             UnavailableError: The webserver does not answer.
 
         """
-        answer = _inside(self._ask(_FAILURE, {"id": run_id}), "logsForRun")
+        answer = _inside(self.ask(_FAILURE, {"id": run_id}), "logsForRun")
         events = cast("list[dict[str, object]]", answer.get("events", []))
         reason = ""
         for event in events:
@@ -178,7 +178,7 @@ class DagsterClient:
             UnavailableError: The webserver does not answer.
 
         """
-        nodes = cast("list[dict[str, object]]", self._ask(_CHECKS)["assetNodes"])
+        nodes = cast("list[dict[str, object]]", self.ask(_CHECKS)["assetNodes"])
         found: list[Check] = []
         for node in nodes:
             key = "/".join(cast("dict[str, list[str]]", node["assetKey"])["path"])
@@ -189,7 +189,13 @@ class DagsterClient:
             ]
         return tuple(found)
 
-    def _ask(self, query: str, variables: Mapping[str, object] | None = None) -> dict[str, object]:
+    def ask(self, query: str, variables: Mapping[str, object] | None = None) -> dict[str, object]:
+        """Ask in GraphQL and return the data.
+
+        Raises:
+            UnavailableError: Dagster does not answer, or refuses the question.
+
+        """
         body = json.dumps({"query": query, "variables": variables or {}})
         connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=_ANSWER_SECONDS_MAX)
         try:

@@ -18,7 +18,7 @@ import yaml
 from k2i_core.clock import Clock
 from k2i_core.dev.child_process import ChildProcess
 from k2i_core.dev.dagster_client import LOCATION, DagsterClient
-from k2i_core.dev.ports import LOOPBACK, is_listening, is_port_free, reserve_port
+from k2i_core.dev.ports import LOOPBACK, free_port, is_listening, is_port_free
 from k2i_core.errors import ConfigError, UnavailableError
 
 CODE = "k2i_dagster.definitions"
@@ -164,12 +164,12 @@ class DagsterServer:
         with suppress(FileNotFoundError, ValueError):
             self._port = int(self._port_file.read_text(encoding="ascii"))
         if not self._port or not is_port_free(self._port):
-            self._port = _free_port()
+            self._port = free_port()
             self._port_file.write_text(str(self._port), encoding="ascii")
         instance = _read_instance()
         del instance["storage"], instance["local_artifact_storage"]
         (self._home / "dagster.yaml").write_text(yaml.safe_dump(instance), encoding="utf-8")
-        code_port = _free_port()
+        code_port = free_port()
         server = {"host": LOOPBACK, "port": code_port, "location_name": LOCATION}
         workspace = {"load_from": [{"grpc_server": server}]}
         self._workspace.write_text(yaml.safe_dump(workspace), encoding="utf-8")
@@ -202,9 +202,3 @@ class DagsterServer:
 def _read_instance() -> dict[str, Any]:
     path = next(path for path in _INSTANCE_FILES if path.exists())
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _free_port() -> int:
-    reserved = reserve_port()
-    reserved.release()
-    return reserved.number

@@ -27,7 +27,7 @@ from k2i_core.dev.demo_worker import DagsterOutcome, DemoWorker
 from k2i_core.dev.environment import DevEnvironment
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.panel import View
-from k2i_core.dev.ports import reserve_port
+from k2i_core.dev.ports import free_port
 from k2i_core.dev.produce import EventProducer, next_event_id
 from k2i_core.errors import ConfigError, K2iError, UnavailableError
 from k2i_core.offsets import TopicPartition
@@ -210,7 +210,7 @@ class Demo:
             self._view.note(f"Kafka runs at {server.bootstrap_servers}")
         if is_new:
             # A broker that is given today may be missing tomorrow, and then a port is needed.
-            port = server.port if server else _free_port()
+            port = server.port if server else free_port()
             write_pipeline_file(self.pipeline_file, port=port)
             self._view.note(f"wrote the pipeline file {self.pipeline_file}")
         return server
@@ -454,12 +454,6 @@ def _end_offsets(pipeline: Pipeline, clock: Clock) -> dict[TopicPartition, int]:
 
 def _count_unread(ends: Mapping[TopicPartition, int], table: TableFigures) -> int:
     return sum(max(0, end - table.next_offsets.get(tp, 0)) for tp, end in ends.items())
-
-
-def _free_port() -> int:
-    reserved = reserve_port()
-    reserved.release()
-    return reserved.number
 
 
 @contextmanager

@@ -63,6 +63,17 @@ def reserve_port() -> ReservedPort:
     raise UnavailableError(message)
 
 
+def free_port() -> int:
+    """Choose a free port for a server that cannot share it with a holder, or starts much later.
+
+    Raises:
+        UnavailableError: As `reserve_port`.
+    """
+    reserved = reserve_port()
+    reserved.release()
+    return reserved.number
+
+
 def is_port_free(number: int) -> bool:
     """Tell whether a server could listen on this port of 127.0.0.1 now."""
     with socket.socket() as probe:

@@ -23,7 +23,7 @@ from k2i_core.ledger import Share
 from k2i_core.wiring.worker_run import run_worker
 from k2i_core.worker import Until
 from k2i_dagster import names, run_store
-from k2i_dagster.keep_alive import WorkerRun
+from k2i_dagster.keep_alive import Phase, WorkerRun
 from k2i_dagster.running.failures import failure_of
 from k2i_dagster.running.heartbeat import Heartbeat
 from k2i_dagster.running.ownership import earlier_owner
@@ -168,9 +168,6 @@ def _ingest_in_turn(
         publisher.tell_failure(error)
         raise failure_of(error) from None
     _raise_if_ended_elsewhere(context)
-    if run_store.is_terminated(context.instance, context.run.run_id):
-        # The interruption itself did not come through, or after the heartbeat had seen it.
-        raise dg.DagsterExecutionInterruptedError
 
 
 def _beginning(plan: RunPlan) -> str:
@@ -184,8 +181,11 @@ def _beginning(plan: RunPlan) -> str:
 
 
 def _raise_if_ended_elsewhere(context: dg.OpExecutionContext) -> None:
-    """Fail a run that is over already: a success now would overwrite what was recorded."""
-    recorded = context.instance.get_run_by_id(context.run.run_id)
-    if recorded is None or recorded.is_finished:
+    """End a run as it was ended by others: a success now would overwrite what was recorded."""
+    recorded = run_store.find_run(context.instance, context.run.run_id)
+    if recorded is None or not recorded.phase.is_live:
         message = "this run was recorded as ended while it ran, so that another could take over"
         raise dg.Failure(message, allow_retries=False)
+    if recorded.phase is Phase.ENDING:
+        # The interruption itself did not come through, or after the heartbeat had seen it.
+        raise dg.DagsterExecutionInterruptedError

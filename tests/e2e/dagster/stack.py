@@ -15,7 +15,7 @@ import yaml
 
 from k2i_core.dev.dagster_client import DagsterClient, Run
 from k2i_core.dev.demo_figures import TableWatch
-from k2i_core.dev.ports import LOOPBACK, is_listening, reserve_port
+from k2i_core.dev.ports import LOOPBACK, free_port, is_listening
 from k2i_core.errors import UnavailableError
 from tests.e2e.pipelines import ROOT, PipelineOnDisk
 
@@ -244,9 +244,3 @@ def hear_signals() -> None:
     # SIGTERM the same fate.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def free_port() -> int:
-    reserved = reserve_port()
-    reserved.release()
-    return reserved.number

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from k2i_core.dev.ports import LOOPBACK
+from k2i_core.dev.ports import LOOPBACK, free_port
 from k2i_core.dev.produce import fill
 from tests.conftest import Broker
 from tests.e2e.dagster.stack import (
@@ -25,7 +25,6 @@ from tests.e2e.dagster.stack import (
     ROOT,
     Stack,
     assert_all_is_in_the_table,
-    free_port,
     running,
 )
 from tests.e2e.pipelines import write_pipeline
