@@ -18,21 +18,17 @@ from k2i_core.config.kafka import (
 )
 from k2i_core.config.layout import PartitionField, SortField
 from k2i_core.config.load import json_schema, load_pipeline, parse_pipeline
-from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, Monitoring
-from k2i_core.config.orchestration import Orchestration
-from k2i_core.config.pipeline import Pipeline
-from k2i_core.config.sections import (
-    Catalog,
+from k2i_core.config.maintenance import (
     Compaction,
-    DeadLetters,
     Expiration,
-    Flush,
-    Format,
-    Hot,
     Maintenance,
     Manifests,
     Orphans,
 )
+from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, Monitoring
+from k2i_core.config.orchestration import Orchestration
+from k2i_core.config.pipeline import Pipeline
+from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
 from k2i_core.config.settings import FreeMapping
 from k2i_core.config.table import Codec, Column, Table
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from k2i_core.config.kafka import Kafka, StartOffsets
 from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
+from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.problems import KeyPath, quoted
-from k2i_core.config.sections import DeadLetters, Flush, Format, Maintenance
+from k2i_core.config.sections import DeadLetters, Flush, Format
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
 from k2i_core.config.units import duration_text, size_text
 from k2i_core.schema.iceberg_types import IcebergField, is_nested
@@ -53,6 +54,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_flush_bytes(sections.flush)
     if sections.maintenance:
         yield from _check_expiration(sections.maintenance)
+        yield from _check_z_order(sections.maintenance)
     if sections.monitoring:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
@@ -178,6 +180,16 @@ def _check_expiration(maintenance: Maintenance) -> Iterator[Finding]:
     if expiration.retain_last > expiration.max_snapshots:
         message = f"{expiration.retain_last} is more than max_snapshots, {expiration.max_snapshots}"
         yield ("maintenance", "expiration", "retain_last"), message
+
+
+def _check_z_order(maintenance: Maintenance) -> Iterator[Finding]:
+    compaction = maintenance.compaction
+    if compaction.order == "z_order" and len(compaction.z_order_by) < 2:  # noqa: PLR2004 - of one is a sort
+        message = "needs two columns or more when order is z_order; for one, sort the table by it"
+        yield ("maintenance", "compaction", "z_order_by"), message
+    elif compaction.order != "z_order" and compaction.z_order_by:
+        message = "is for order: z_order only"
+        yield ("maintenance", "compaction", "z_order_by"), message
 
 
 def _check_freshness(monitoring: Monitoring) -> Iterator[Finding]:

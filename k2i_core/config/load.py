@@ -12,6 +12,7 @@ from k2i_core.config.checks import Sections, findings
 from k2i_core.config.document import Document, plain_tree, read_document
 from k2i_core.config.explain import model_of, problems_of
 from k2i_core.config.kafka import Kafka
+from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.overlay import (
     collect_secrets,
@@ -21,7 +22,7 @@ from k2i_core.config.overlay import (
 )
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
-from k2i_core.config.sections import DeadLetters, Flush, Format, Maintenance
+from k2i_core.config.sections import DeadLetters, Flush, Format
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.errors import ConfigError, ErrorKind

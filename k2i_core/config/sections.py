@@ -1,8 +1,8 @@
-"""The smaller sections: `format`, `catalog`, `flush`, `hot`, `dead_letters`, `maintenance`."""
+"""The smaller sections: `format`, `catalog`, `flush`, `hot`, `dead_letters`."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -19,11 +19,9 @@ from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
 from k2i_core.config.settings import (
     SCALAR_SCHEMA,
-    SCHEDULE_SCHEMA,
     FreeMapping,
     Section,
     not_supported_yet,
-    parse_schedule,
     refused_keys,
     scalar_text,
 )
@@ -31,7 +29,6 @@ from k2i_core.config.table import parse_identifier
 from k2i_core.config.units import MIB, bounded_count, bounded_duration, bounded_size
 
 SECOND = 1.0
-DAY = 86_400.0
 
 _LATER_FORMATS = frozenset({"avro", "protobuf", "json_schema", "arrow_ipc", "csv", "msgpack"})
 
@@ -195,78 +192,4 @@ class DeadLetters(Section):
         description="Table in the same catalog. Default: the target table's name with "
         "_dead_letters behind it.",
         examples=["sales.orders_dead_letters"],
-    )
-
-
-Schedule: TypeAlias = Annotated[
-    str, BeforeValidator(parse_schedule), WithJsonSchema(dict(SCHEDULE_SCHEMA))
-]
-
-_SCHEDULE = 'Five fields as in cron, in UTC, or "off". Used by the orchestrator.'
-
-
-class Compaction(Section):
-    """Many small files become few large ones."""
-
-    schedule: Schedule = Field(
-        default="*/30 * * * *", description=_SCHEDULE, examples=["*/30 * * * *"]
-    )
-    target_file_bytes: Annotated[int, bounded_size("1MiB", "1TiB")] = Field(
-        default=512 * MIB, description="Size of the files it writes.", examples=["512MiB"]
-    )
-
-
-class Manifests(Section):
-    """Many small manifests become few."""
-
-    schedule: Schedule = Field(default="15 * * * *", description=_SCHEDULE, examples=["15 * * * *"])
-
-
-class Expiration(Section):
-    """Old snapshots are given up."""
-
-    schedule: Schedule = Field(default="0 * * * *", description=_SCHEDULE, examples=["0 * * * *"])
-    older_than: Annotated[float, bounded_duration("1m", "36500d")] = Field(
-        default=7 * DAY,
-        description="Age from which a snapshot may go. In Python: seconds.",
-        examples=["7d"],
-    )
-    retain_last: Annotated[int, bounded_count(1, 1_000_000)] = Field(
-        default=10, description="Snapshots that stay whatever their age.", examples=[10]
-    )
-    max_snapshots: Annotated[int, bounded_count(1, 1_000_000)] = Field(
-        default=500,
-        description="Snapshots beyond this number go whatever their age. At least retain_last.",
-        examples=[500],
-    )
-
-
-class Orphans(Section):
-    """Files that no snapshot needs are deleted."""
-
-    schedule: Schedule = Field(default="0 3 * * *", description=_SCHEDULE, examples=["0 3 * * *"])
-    older_than: Annotated[float, bounded_duration("24h", "3650d")] = Field(
-        default=3 * DAY,
-        description="Age from which a file may be taken for an orphan; a file near this age is "
-        "never committed. In Python: seconds.",
-        examples=["3d"],
-    )
-
-
-class Maintenance(Section):
-    """How the table is kept healthy."""
-
-    compaction: Compaction = Field(
-        default=Compaction(), description="Compaction.", examples=[{"target_file_bytes": "512MiB"}]
-    )
-    manifests: Manifests = Field(
-        default=Manifests(),
-        description="Manifest rewriting.",
-        examples=[{"schedule": "15 * * * *"}],
-    )
-    expiration: Expiration = Field(
-        default=Expiration(), description="Snapshot expiration.", examples=[{"older_than": "7d"}]
-    )
-    orphans: Orphans = Field(
-        default=Orphans(), description="Orphan removal.", examples=[{"older_than": "3d"}]
     )
