@@ -9,8 +9,7 @@ What every decoder here guarantees:
   rounded, truncated, clipped or replaced by null. (Two exceptions: a float or double is the nearest
   one, and digits of a timestamp or time beyond the microsecond, where Iceberg ends, are cut off.)
 - *Content never raises.* Whatever the bytes are, `decode` returns.
-- *Columnar.* A batch without failures costs no Python per record, unless the schema has a map,
-  which Arrow's JSON parser cannot read.
+- *Columnar.* A batch without failures costs no Python per record.
 - *No state.* A decoder may be used from any number of threads.
 
 Error classes, stable, for dead letters:

@@ -6,6 +6,8 @@ Nothing is decided here; the rest of the package calls Arrow itself where the ty
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -23,10 +25,23 @@ def byte_lengths(values: AnyArray) -> AnyArray:
     return _pc.binary_length(values)
 
 
-def surround(prefix: str, texts: AnyArray, suffix: str) -> AnyArray:
-    """Return each text with `prefix` before it and `suffix` behind it; null stays null."""
+def surround(prefix: str, texts: AnyArray, suffix: "str | AnyArray") -> AnyArray:
+    """Return each text with `prefix` before it and `suffix`, or its own, behind it; null stays."""
     # The last argument goes between the others.
     return _pc.binary_join_element_wise(prefix, texts, suffix, "")
+
+
+def buffer_of(numbers: "npt.NDArray[Any]") -> pa.Buffer:
+    """Return the memory of numbers, not copied."""
+    return _pa.py_buffer(numbers)
+
+
+def numbers_of(
+    array: AnyArray, buffer_number: int, type_: "type[np.generic]"
+) -> "npt.NDArray[Any]":
+    """Return a buffer of an array as numbers, not copied; none where there is no buffer."""
+    buffer: Any = array.buffers()[buffer_number]
+    return np.frombuffer(b"" if buffer is None else buffer, type_)
 
 
 def joined(texts: AnyArray) -> bytes:
@@ -72,12 +87,30 @@ def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return _pa.concat_batches(batches)
 
 
-def batch_of_structs(structs: AnyArray) -> pa.RecordBatch:
-    """Return one column a field."""
-    return _pa.RecordBatch.from_struct_array(structs)
-
-
 def read_json(block: pa.Buffer, options: pj.ParseOptions) -> pa.Table:
     """Parse one block on this thread."""
     read_options = pj.ReadOptions(use_threads=False, block_size=block.size)
     return _pj.read_json(pa.BufferReader(block), read_options=read_options, parse_options=options)
+
+
+def struct_fields(array: pa.StructArray) -> dict[str, AnyArray]:
+    """Return a struct's fields, null where the struct is: below a null may lie anything."""
+    names = [field.name for field in array.type]
+    plain = [array.field(index) for index in range(len(names))]
+    return dict(zip(names, array.flatten() if array.null_count else plain, strict=True))
+
+
+def null_mask(array: AnyArray) -> pa.BooleanArray | None:
+    """Return where an array is null; None when nowhere."""
+    return array.is_null() if array.null_count else None
+
+
+def list_offsets(
+    array: "pa.ListArray[Any] | pa.MapArray[Any, Any]",
+) -> tuple[AnyArray, int, int]:
+    """Return offsets from zero, and which part of the child array they cut up: first and count."""
+    if len(array) == 0:
+        return pa.array([0], pa.int32()), 0, 0
+    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    # Arrow takes a null mask only beside offsets that are no slice; a difference is none.
+    return pc.subtract(array.offsets, pa.scalar(first, pa.int32())), first, last - first

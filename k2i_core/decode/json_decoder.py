@@ -1,6 +1,6 @@
 """JSON objects → rows of a row schema.
 
-    values ─► framing ─► reader (columns, or rows if there is a map) ─► conversion ─► rows
+    values ─► framing ─► reader ─► conversion ─► rows
                  │unframed       │unreadable                               │unfit
                  └───────────────┴──────────────────┬──────────────────────┘
                                           study, record by record
@@ -22,14 +22,13 @@ from k2i_core.decode.framing import WHITESPACE, FramedTexts, frame, to_text
 from k2i_core.decode.isolation import Reader, UnreadableError, no_rows, read_good
 from k2i_core.decode.json_columns import ColumnReader
 from k2i_core.decode.json_growth import FIELDS_MAX, Growth, is_needed
+from k2i_core.decode.json_maps import MapReader, has_map
 from k2i_core.decode.json_plan import (
-    Shape,
     convert_rows,
     parse_schema,
     plan_row,
-    walk,
 )
-from k2i_core.decode.json_rows import Findings, RowReader, inspect, prune, study, unknown_path
+from k2i_core.decode.json_rows import Findings, inspect, prune, study, unknown_path
 from k2i_core.decode.json_trees import ErrorClass, RecordError, parse, write
 from k2i_core.records import DecodedValues, DecodeFailure
 
@@ -85,10 +84,7 @@ class JsonDecoder:
         self._row_schema = row_schema
         self._may_add_columns = may_add_columns
         self._row = plan_row(row_schema, time_formats)
-        self._has_map = any(plan.shape is Shape.MAP for plan in walk(self._row))
-        self._reader = (
-            RowReader(self._row) if self._has_map else ColumnReader(parse_schema(self._row))
-        )
+        self._reader = _reader_of(parse_schema(self._row))
 
     @property
     def row_schema(self) -> pa.Schema:
@@ -120,7 +116,7 @@ class JsonDecoder:
     def _read(self, texts: pa.StringArray) -> tuple[pa.RecordBatch, list[int]]:
         """Return parsed rows of the readable texts, and the others."""
         reader = self._reader
-        if not self._may_add_columns or isinstance(reader, RowReader):
+        if not self._may_add_columns:
             return self._read_good(texts, reader)
         try:
             return reader.read(texts), []
@@ -130,7 +126,7 @@ class JsonDecoder:
             # Every text must be looked at anyway to infer the types, so none is read.
             return no_rows(reader.parse_schema), list(range(len(texts)))
         # A producer may write an empty field that no column has into each of its records.
-        tolerant = ColumnReader(growth.parse_schema())
+        tolerant = _reader_of(growth.parse_schema())
         parsed, unreadable = self._read_good(texts, tolerant)
         # A cast keeps the fields that the target names and drops the others, nested ones too.
         columns = [parsed.column(field.name).cast(field.type) for field in reader.parse_schema]
@@ -235,6 +231,11 @@ def infer_row_schema(values: Iterable[bytes]) -> pa.Schema:
         except RecordError:
             continue  # It becomes a dead letter when it is decoded.
     return growth.row_schema(row_schema)
+
+
+def _reader_of(schema: pa.Schema) -> Reader:
+    is_simple = not any(has_map(field.type) for field in schema)
+    return ColumnReader(schema) if is_simple else MapReader(schema)
 
 
 def _unframed_error(value: bytes) -> RecordError:

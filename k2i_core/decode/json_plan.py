@@ -1,7 +1,7 @@
 """How each column of a row schema is read from JSON: planned once, used by every batch.
 
-A plan mirrors the schema: one node a field, nested ones too. The columnar reader takes the parse
-types from it, the row reader walks it, and both hand their arrays to `convert_rows`.
+A plan mirrors the schema: one node a field, nested ones too. The reader takes the parse types from
+it, the closer look at a bad record walks it, and `convert_rows` makes the columns by it.
 
 Paths name fields in messages and in `time_formats`: `items[].price` is the field `price` of the
 elements of the list `items`, `labels{}` a value of the map `labels`.
@@ -10,12 +10,18 @@ elements of the list `items`, `labels{}` a value of the map `labels`.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from k2i_core.decode.arrow import AnyArray, AnyField, list_array, map_array
+from k2i_core.decode.arrow import (
+    AnyArray,
+    AnyField,
+    list_array,
+    list_offsets,
+    map_array,
+    null_mask,
+    struct_fields,
+)
 from k2i_core.decode.isolation import UnfitError, find_unfit
 from k2i_core.decode.json_trees import shown
 from k2i_core.decode.json_values import Conversion, check_time_format, spell
@@ -182,14 +188,14 @@ def _plan_struct(field: AnyField, path: str, time_formats: Mapping[str, str]) ->
 
     def convert(array: AnyArray) -> AnyArray:
         assert isinstance(array, pa.StructArray)
-        below = _fields(array)
+        below = struct_fields(array)
         parts = [
             convert_field(child, below[child.field.name], array.null_count)
             for child in children.values()
         ]
-        return pa.StructArray.from_arrays(parts, fields=list(struct_type), mask=_nulls(array))
+        return pa.StructArray.from_arrays(parts, fields=list(struct_type), mask=null_mask(array))
 
-    is_plain = parse_type == struct_type
+    is_plain = parse_type == struct_type and not any(c.convert for c in children.values())
     return ColumnPlan(
         field, path, Shape.STRUCT, parse_type, None if is_plain else convert, children
     )
@@ -203,11 +209,11 @@ def _plan_list(field: AnyField, path: str, time_formats: Mapping[str, str]) -> C
 
     def convert(array: AnyArray) -> AnyArray:
         assert isinstance(array, pa.ListArray)
-        offsets, first, count = _offsets(array)
+        offsets, first, count = list_offsets(array)
         elements = convert_field(element, array.values.slice(first, count), absent_count=0)
-        return list_array(offsets, elements, list_type, _nulls(array))
+        return list_array(offsets, elements, list_type, null_mask(array))
 
-    is_plain = parse_type == list_type
+    is_plain = parse_type == list_type and element.convert is None
     return ColumnPlan(
         field, path, Shape.LIST, parse_type, None if is_plain else convert, {"element": element}
     )
@@ -221,12 +227,12 @@ def _plan_map(field: AnyField, path: str, time_formats: Mapping[str, str]) -> Co
 
     def convert(array: AnyArray) -> AnyArray:
         assert isinstance(array, pa.MapArray)
-        offsets, first, count = _offsets(array)
+        offsets, first, count = list_offsets(array)
         items = convert_field(value, array.items.slice(first, count), absent_count=0)
         keys = array.keys.slice(first, count)
-        return map_array(offsets, (keys, items), map_type, _nulls(array))
+        return map_array(offsets, (keys, items), map_type, null_mask(array))
 
-    is_plain = parse_type == map_type
+    is_plain = parse_type == map_type and value.convert is None
     return ColumnPlan(
         field, path, Shape.MAP, parse_type, None if is_plain else convert, {"value": value}
     )
@@ -244,23 +250,3 @@ def convert_field(plan: ColumnPlan, array: AnyArray, absent_count: int) -> AnyAr
         return plan.convert(array)
     except pa.ArrowInvalid as error:
         raise UnfitError from error
-
-
-def _fields(array: pa.StructArray) -> dict[str, AnyArray]:
-    """Return a struct's fields, null where the struct is: below a null may lie anything."""
-    names = [field.name for field in array.type]
-    plain = [array.field(index) for index in range(len(names))]
-    return dict(zip(names, array.flatten() if array.null_count else plain, strict=True))
-
-
-def _nulls(array: AnyArray) -> pa.BooleanArray | None:
-    return array.is_null() if array.null_count else None
-
-
-def _offsets(array: "pa.ListArray[Any] | pa.MapArray[Any, Any]") -> tuple[AnyArray, int, int]:
-    """Return offsets from zero, and which part of the child array they cut up."""
-    if len(array) == 0:
-        return pa.array([0], pa.int32()), 0, 0
-    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
-    # Arrow takes a null mask only beside offsets that are no slice; a difference is none.
-    return pc.subtract(array.offsets, pa.scalar(first, pa.int32())), first, last - first

@@ -1,4 +1,4 @@
-"""One record after the other, in Python: why a record is bad, and schemas with maps.
+"""One record after the other, in Python: why a record is bad.
 
 The rules are those of the columnar reader, field by field along the same plan, so this module can
 name the field that a whole-batch error only implies. It also notes what a record has beyond the
@@ -15,9 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2i_core.decode.arrow import batch_of_structs
-from k2i_core.decode.isolation import UnfitError, UnreadableError
-from k2i_core.decode.json_plan import ColumnPlan, Shape, convert_field, parse_schema
+from k2i_core.decode.isolation import UnfitError
+from k2i_core.decode.json_plan import ColumnPlan, Shape, convert_field
 from k2i_core.decode.json_trees import (
     ErrorClass,
     Members,
@@ -52,30 +51,6 @@ class Findings:
     wider: list[tuple[ColumnPlan, pa.DataType]] = field(
         default_factory=list[tuple[ColumnPlan, pa.DataType]]
     )
-
-
-class RowReader:
-    """Reads texts into columns of the parse types, like `ColumnReader`; immutable."""
-
-    def __init__(self, row: ColumnPlan) -> None:
-        self._row = row
-        self.parse_schema = parse_schema(row)
-
-    def read(self, texts: pa.StringArray) -> pa.RecordBatch:
-        """Read n texts as n rows.
-
-        Raises:
-            UnreadableError: At least one is not one object of the schema's fields; names the first.
-
-        """
-        rows: list[object] = []
-        # One text at a time, because a bad one ends the loop.
-        for index in range(len(texts)):
-            try:
-                rows.append(_struct(self._row, parse(texts[index].as_py()), None))
-            except RecordError as error:
-                raise UnreadableError(index) from error
-        return batch_of_structs(pa.array(rows, pa.struct(list(self.parse_schema))))
 
 
 def inspect(row: ColumnPlan, text: str, *, may_add: bool) -> Findings:

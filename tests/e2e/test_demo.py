@@ -66,14 +66,14 @@ class Running:
         return self.process.wait(WAIT_SECONDS_MAX)
 
     def worker(self) -> psutil.Process:
-        """The one process below the code server that Dagster started for a run."""
+        """The process that Dagster started for the worker; schedules start others after it."""
         pid = json.loads((self.home / "dagster" / "code-server" / "pid").read_text())["pid"]
-        [worker] = [
+        runs = [
             child
             for child in psutil.Process(pid).children(recursive=True)
             if any("spawn_main" in argument for argument in child.cmdline())
         ]
-        return worker
+        return min(runs, key=psutil.Process.create_time)
 
 
 @pytest.fixture
@@ -132,7 +132,8 @@ def test_a_second_run_goes_on_where_the_first_stopped(directory: Path) -> None:
     assert first["not_read_yet"] == 0
     assert first["dead_letters"] == first["bad_on_purpose"] > 0
     assert first["committed_rows"] == first["produced"] - first["bad_on_purpose"]
-    assert {run["status"] for run in first["dagster"]["runs"]} == {"CANCELED"}
+    workers = [run for run in first["dagster"]["runs"] if run["job"].startswith("ingest_")]
+    assert {run["status"] for run in workers} == {"CANCELED"}
     assert_green(first)
     assert processes_below(directory) == []
 

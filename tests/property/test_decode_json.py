@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from k2i_core.decode.json_decoder import JsonDecoder
@@ -67,6 +67,16 @@ ROW_SCHEMA = pa.schema(
 )
 MAP_SCHEMA = ROW_SCHEMA.append(
     pa.field("labels", pa.map_(pa.string(), pa.field("value", TIMESTAMPTZ, nullable=False)))
+)
+COUNTS = pa.map_(pa.string(), pa.int32())
+SHELF = pa.struct([pa.field("name", pa.string()), pa.field("tags", pa.map_(pa.string(), COUNTS))])
+NESTED_MAP_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("labels", pa.map_(pa.string(), pa.float64())),
+        pa.field("shelves", pa.list_(pa.field("element", SHELF))),
+        pa.field("place", pa.struct([pa.field("labels", COUNTS)])),
+    ]
 )
 EPOCH = datetime.fromisoformat("1970-01-01")
 TIME_FORMATS = {"epoch": "epoch_ms"}
@@ -349,6 +359,51 @@ FIELDS = {
 SIMPLE = {name: FIELDS[name] for name in ("id", "count", "name", "numbers", "flag")}
 LABELS = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), STAMPS), max_size=2)
 MAP_FIELDS = SIMPLE | {"labels": LABELS.map(lambda pairs: spell_object(pairs, ""))}
+LABEL_NAMES = st.sampled_from(["a", "b", "key", "value", "\\u0061", '\\"', "labels", ""])
+
+
+def maps_of(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    pairs = st.lists(st.tuples(LABEL_NAMES, values), max_size=3)
+    return st.tuples(pairs, st.sampled_from(["", " ", "\n"])).map(
+        lambda drawn: spell_object(*drawn)
+    )
+
+
+SMALL = st.sampled_from(["1", "-7", "1", "null", "7", "2", "1.5", "NaN", "{}", '"x"'])
+SMALL_MAPS = maps_of(SMALL)
+SOUP = st.lists(
+    st.sampled_from(['"a"', '"b":1', '"key"', '"a":1', "1", "null", *"{}[]:,,", " ", "{}", "\\"]),
+    max_size=6,
+).map("".join)
+ODD_MAPS = (
+    *("[]", "[}", "{]", "[1]", "{null}", "{ null }", "{null:1}", '{"a":1:2}', '{"a":1]', "{ }"),
+    *('{"a" "b":1}', '{"a","value":1}', '{"a":1,}', '{,"a":1}', "{:1}", "{1:1}", '"a"', "{null:1}"),
+    *('[{"key":"a","value":1}]', '{"a":1,"a":2}', '{"a":{"b":1,"b":1}}', '{"a":{"b":1}},"c":{}}'),
+    *('{"a":{"b":1},"c":{"d":2, "e":null}}', '{"a":{},"b":{"c":1}}', '{"\\u0061":{},"a":{}}'),
+)
+MAP_SPELLINGS = st.one_of(
+    SMALL_MAPS,
+    SOUP.map(lambda soup: "{" + soup + "}"),
+    SOUP.map(lambda soup: '{"b":1,' + soup + "}"),
+    SOUP,
+    st.sampled_from(ODD_MAPS),
+)
+NESTED_MAP_FIELDS = {
+    "labels": MAP_SPELLINGS,
+    "l\\u0061bels": SMALL_MAPS,
+    "shelves": array_of(
+        objects({"name": STRINGS, "tags": MAP_SPELLINGS | maps_of(MAP_SPELLINGS)}, "")
+    ),
+    "place": objects({"labels": SMALL_MAPS, "lab\\u0065ls": SMALL_MAPS}, ""),
+}
+
+
+@st.composite
+def map_records(draw: st.DrawFn) -> bytes:
+    name = draw(st.sampled_from(sorted(NESTED_MAP_FIELDS)))
+    return f'{{"id":1,"{name}":{draw(NESTED_MAP_FIELDS[name])}}}'.encode()
+
+
 DAMAGE = st.sampled_from([b"{", b"}", b"[", b"]", b",", b'"', b"\\", b" ", b"\n", b"null", b"\x00"])
 ODD = DAMAGE | st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"}{", b"} null {", b"0", b"-"])
 
@@ -386,7 +441,8 @@ def expected(value: bytes, schema: pa.Schema) -> Any:
 
 
 def check_batch(values: list[bytes], schema: pa.Schema) -> None:
-    decoder = JsonDecoder(schema, time_formats=TIME_FORMATS)
+    time_formats = {k: v for k, v in TIME_FORMATS.items() if k in schema.names}
+    decoder = JsonDecoder(schema, time_formats=time_formats)
     array = pa.array([b"{", *values, b"}"], pa.binary()).slice(1, len(values))
 
     together = verdicts(decoder.decode(array), len(values))
@@ -410,3 +466,16 @@ def test_a_batch_is_its_records_one_by_one_and_each_is_what_python_reads(
 @given(st.lists(records(MAP_FIELDS), min_size=1, max_size=8))
 def test_the_same_holds_with_a_map(values: list[bytes]) -> None:
     check_batch(values, MAP_SCHEMA)
+
+
+@settings(max_examples=10)
+@given(st.permutations(ODD_MAPS))
+def test_the_same_holds_for_every_odd_spelling_of_a_map(spellings: list[str]) -> None:
+    labels = [f'{{"id":1,"labels":{spelling}}}'.encode() for spelling in spellings]
+    tags = [f'{{"id":1,"shelves":[{{"tags":{spelling}}}]}}'.encode() for spelling in spellings]
+    check_batch([*labels, *tags], NESTED_MAP_SCHEMA)
+
+
+@given(st.lists(map_records(), min_size=1, max_size=12))
+def test_the_same_holds_with_maps_inside_maps_lists_and_structs(values: list[bytes]) -> None:
+    check_batch(values, NESTED_MAP_SCHEMA)
