@@ -14,7 +14,7 @@ I2 (a checkpoint never moves back).
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from k2i_core.errors import ConflictError, CorruptionError, ErrorKind, FencedError
+from k2i_core.errors import ConfigError, ConflictError, CorruptionError, ErrorKind, FencedError
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.ledger import (
     Entry,
@@ -32,12 +32,18 @@ from k2i_core.records import CountedRange, WrittenFile
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to commit on the loaded head."""
+    """What to commit on the loaded head.
+
+    Attributes:
+        removed_snapshot_ids: Snapshots to give up, whose files the caller looks after; None leaves
+            it to the limits of every commit.
+    """
 
     entry: Entry
     ranges: tuple[LedgerRange, ...] = ()
     files: tuple[WrittenFile, ...] = ()
     rewind_to_snapshot_id: int | None = None
+    removed_snapshot_ids: tuple[int, ...] | None = None
 
 
 def decide_claim(
@@ -136,6 +142,22 @@ def decide_append_dead_letters(
     ends = {r.offsets.topic_partition: r.offsets.next_offset for r in ranges}
     added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
     return Decision(replace(entry, checkpoint=entry.checkpoint.grow(ends)), added, files)
+
+
+def decide_carry(
+    stored: Entry | None, *, removed_snapshot_ids: tuple[int, ...] | None = None
+) -> Decision:
+    """Change how rows lie in files, or nothing at all; the ledger entry is carried on as it is.
+
+    Raises:
+        ConfigError: k2i never committed to this table, so there is nothing to carry: what rows it
+            should have is not known.
+
+    """
+    if stored is None:
+        message = "the table holds no checkpoint, so it is not k2i's to maintain; ingest into it"
+        raise ConfigError(message)
+    return Decision(stored, removed_snapshot_ids=removed_snapshot_ids)
 
 
 def _totals(counted: CountedRange) -> Totals:

@@ -42,7 +42,7 @@ class MemoryGateway:
             parent,
             view.last_sequence_number + 1,
             change.timestamp_ms,
-            dict(change.summary),
+            {"operation": "append", **change.summary},
         )
         paths = tuple(file.path for file in change.files)
         return Request(
