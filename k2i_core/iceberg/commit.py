@@ -271,7 +271,7 @@ class TableCommitter:
             if landed is None:
                 snapshot_id = self._ids.snapshot_id()
                 decision = decide(view, stored, snapshot_id)
-                self._check_files(view, decision.files)
+                self._check_files(view, decision.all_files)
                 self._check_limits(attempted, deadline)
                 landed = self._attempt(operation, view, decision, snapshot_id, attempted)
             if landed is not None:
@@ -337,6 +337,8 @@ class TableCommitter:
             rewind_to_snapshot_id=decision.rewind_to_snapshot_id,
             removed_snapshot_ids=self._removable(view, decision, now_ms),
             keeps_removed_files=decision.removed_snapshot_ids is not None,
+            replacements=decision.replacements,
+            clusters_manifests=decision.clusters_manifests,
         )
 
     def _removable(self, view: TableView, decision: Decision, now_ms: int) -> tuple[int, ...]:

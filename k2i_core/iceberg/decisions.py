@@ -6,6 +6,7 @@
 | extend | the owner | unknown partitions get their start |
 | append | the owner | stored next = start, then forward to the end |
 | append dead letters | the owner | never decide, only grow |
+| carry | maintenance | stand, as the load of that very attempt has them |
 
 Pure; the loop that loads, asks here and sends is `commit`. Keeps I1 (each offset lands once) and
 I2 (a checkpoint never moves back).
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from k2i_core.errors import ConfigError, ConflictError, CorruptionError, ErrorKind, FencedError
-from k2i_core.iceberg.gateway import TableView
+from k2i_core.iceberg.gateway import Replacement, TableView
 from k2i_core.ledger import (
     Entry,
     Epoch,
@@ -44,6 +45,13 @@ class Decision:
     files: tuple[WrittenFile, ...] = ()
     rewind_to_snapshot_id: int | None = None
     removed_snapshot_ids: tuple[int, ...] | None = None
+    replacements: tuple[Replacement, ...] = ()
+    clusters_manifests: bool = False
+
+    @property
+    def all_files(self) -> tuple[WrittenFile, ...]:
+        """Every file that the commit adds, whatever for."""
+        return (*self.files, *(file for r in self.replacements for file in r.files))
 
 
 def decide_claim(
@@ -145,7 +153,11 @@ def decide_append_dead_letters(
 
 
 def decide_carry(
-    stored: Entry | None, *, removed_snapshot_ids: tuple[int, ...] | None = None
+    stored: Entry | None,
+    *,
+    replacements: tuple[Replacement, ...] = (),
+    clusters_manifests: bool = False,
+    removed_snapshot_ids: tuple[int, ...] | None = None,
 ) -> Decision:
     """Change how rows lie in files, or nothing at all; the ledger entry is carried on as it is.
 
@@ -157,7 +169,12 @@ def decide_carry(
     if stored is None:
         message = "the table holds no checkpoint, so it is not k2i's to maintain; ingest into it"
         raise ConfigError(message)
-    return Decision(stored, removed_snapshot_ids=removed_snapshot_ids)
+    return Decision(
+        stored,
+        replacements=replacements,
+        clusters_manifests=clusters_manifests,
+        removed_snapshot_ids=removed_snapshot_ids,
+    )
 
 
 def _totals(counted: CountedRange) -> Totals:

@@ -82,8 +82,22 @@ class TableView:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """Files that take the place of others and hold the same rows.
+
+    Attributes:
+        removed_paths: Live data files of the head, named as its manifests name them; at least one.
+        files: What takes their place. They get the largest data sequence number of the removed
+            ones, because that number tells which commits their rows belong to.
+    """
+
+    removed_paths: frozenset[str]
+    files: tuple[WrittenFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotChange:
-    """One append to build on a loaded head.
+    """One snapshot to build on a loaded head: an append, or a replacement that changes no row.
 
     Attributes:
         snapshot_id: Chosen by the caller, so that it can be logged before the request is sent.
@@ -97,6 +111,8 @@ class SnapshotChange:
             no branch or tag was made or moved since the load.
         keeps_removed_files: Leave the metadata files of removed snapshots to the caller; otherwise
             they, oldest ancestors of the head all of them, are deleted once the catalog said yes.
+        replacements: Makes the snapshot one of operation `replace`.
+        clusters_manifests: Likewise; rewrites manifests and changes no file.
     """
 
     snapshot_id: int
@@ -107,6 +123,18 @@ class SnapshotChange:
     rewind_to_snapshot_id: int | None = None
     removed_snapshot_ids: tuple[int, ...] = ()
     keeps_removed_files: bool = False
+    replacements: tuple[Replacement, ...] = ()
+    clusters_manifests: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would be two operations in one snapshot."""
+        assert not (self.files and self.is_replace)
+        assert not (self.is_replace and self.rewind_to_snapshot_id is not None)
+
+    @property
+    def is_replace(self) -> bool:
+        """Tell whether the snapshot changes no row."""
+        return bool(self.replacements) or self.clusters_manifests
 
 
 class TableGateway(Protocol):
@@ -135,6 +163,8 @@ class TableGateway(Protocol):
 
         Raises:
             UnavailableError: The store did not take the metadata files; nothing was sent.
+            ConflictError: A file to replace is not live; nothing was sent, plan anew.
+            ConfigError: Files are to be replaced in a table with delete files.
 
         """
         ...
@@ -155,6 +185,15 @@ class TableGateway(Protocol):
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
         """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
+        ...
+
+    def missing(self, view: TableView, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that are no live data files of the head; cheap to repeat.
+
+        Raises:
+            UnavailableError: A manifest could not be read; call again.
+
+        """
         ...
 
     def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
