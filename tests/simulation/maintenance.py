@@ -1,4 +1,4 @@
-"""Expiration and orphan removal in the simulation: the real plans and commits, over fakes that fail.
+"""Expiration and orphan removal in the simulation: real plans and commits, over fakes that fail.
 
 Only the looking at files is the fake's: which paths a snapshot holds, and what lies in the store.
 """

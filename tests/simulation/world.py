@@ -248,7 +248,7 @@ class World:
             if wrong:
                 message = f"I2 {operation} stores {_text(stored)}, true is {_text(true_next)}"
                 raise Violation(message)
-        if operation == "replace":
+        if request.removed:
             rows = [
                 Counter(o for path in paths for o in self.files.files[path].origins)
                 for paths in (request.added, request.removed)
