@@ -498,5 +498,5 @@ VARIANTS: Mapping[str, Variant] = {
     "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
     "sweep_without_barrier": Variant(sweep_without_barrier, MAINTAINED, failing_seed=0),
-    "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=466),
+    "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=9),
 }
