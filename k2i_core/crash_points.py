@@ -42,6 +42,13 @@ class CrashPoint(StrEnum):
     MANIFESTS_PLANNED = "manifests-planned"
     MANIFESTS_COMMITTED = "manifests-committed"
 
+    SNAPSHOTS_REMOVED = "snapshots-removed"
+    EXPIRED_FILES_DELETED = "expired-files-deleted"
+    EXPIRED_METADATA_DELETED = "expired-metadata-deleted"
+    BARRIER_COMMITTED = "barrier-committed"
+    ORPHANS_JUDGED = "orphans-judged"
+    ORPHANS_DELETED = "orphans-deleted"
+
 
 COMPACTION_POINTS = (
     CrashPoint.COMPACTION_PLANNED,
@@ -50,7 +57,19 @@ COMPACTION_POINTS = (
     CrashPoint.GROUPS_COMMITTED,
 )
 MANIFEST_POINTS = (CrashPoint.MANIFESTS_PLANNED, CrashPoint.MANIFESTS_COMMITTED)
-MAINTENANCE_POINTS = frozenset({*COMPACTION_POINTS, *MANIFEST_POINTS})
+EXPIRATION_POINTS = (
+    CrashPoint.SNAPSHOTS_REMOVED,
+    CrashPoint.EXPIRED_FILES_DELETED,
+    CrashPoint.EXPIRED_METADATA_DELETED,
+)
+ORPHAN_POINTS = (
+    CrashPoint.BARRIER_COMMITTED,
+    CrashPoint.ORPHANS_JUDGED,
+    CrashPoint.ORPHANS_DELETED,
+)
+MAINTENANCE_POINTS = frozenset(
+    {*COMPACTION_POINTS, *MANIFEST_POINTS, *EXPIRATION_POINTS, *ORPHAN_POINTS}
+)
 WORKER_POINTS = tuple(point for point in CrashPoint if point not in MAINTENANCE_POINTS)
 
 

@@ -141,7 +141,7 @@ class TableCommitter:
             if view.is_ancestor(snapshot_id):
                 return TableState(entry, view)
             self._back_off(wait_count, snapshot_id)
-        message = f"our take-over snapshot_id={snapshot_id} is no longer in the table's history"
+        message = f"our commit snapshot_id={snapshot_id} is no longer in the table's history"
         raise FencedError(message, kind=ErrorKind.COMMIT_ROLLED_BACK)
 
     def claim(
@@ -336,11 +336,14 @@ class TableCommitter:
             properties={CHECKPOINT_KEY: property_text(entry)},
             rewind_to_snapshot_id=decision.rewind_to_snapshot_id,
             removed_snapshot_ids=self._removable(view, decision, now_ms),
+            keeps_removed_files=decision.removed_snapshot_ids is not None,
             replacements=decision.replacements,
             clusters_manifests=decision.clusters_manifests,
         )
 
     def _removable(self, view: TableView, decision: Decision, now_ms: int) -> tuple[int, ...]:
+        if decision.removed_snapshot_ids is not None:
+            return decision.removed_snapshot_ids
         if self._limits.retention is None or decision.rewind_to_snapshot_id is not None:
             return ()
         return removable(view, self._limits.retention, now_ms)

@@ -33,12 +33,18 @@ from k2i_core.records import CountedRange, WrittenFile
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to commit on the loaded head."""
+    """What to commit on the loaded head.
+
+    Attributes:
+        removed_snapshot_ids: Snapshots to give up, whose files the caller looks after; None leaves
+            it to the limits of every commit.
+    """
 
     entry: Entry
     ranges: tuple[LedgerRange, ...] = ()
     files: tuple[WrittenFile, ...] = ()
     rewind_to_snapshot_id: int | None = None
+    removed_snapshot_ids: tuple[int, ...] | None = None
     replacements: tuple[Replacement, ...] = ()
     clusters_manifests: bool = False
 
@@ -151,6 +157,7 @@ def decide_carry(
     *,
     replacements: tuple[Replacement, ...] = (),
     clusters_manifests: bool = False,
+    removed_snapshot_ids: tuple[int, ...] | None = None,
 ) -> Decision:
     """Change how rows lie in files, or nothing at all; the ledger entry is carried on as it is.
 
@@ -162,7 +169,12 @@ def decide_carry(
     if stored is None:
         message = "the table holds no checkpoint, so it is not k2i's to maintain; ingest into it"
         raise ConfigError(message)
-    return Decision(stored, replacements=replacements, clusters_manifests=clusters_manifests)
+    return Decision(
+        stored,
+        replacements=replacements,
+        clusters_manifests=clusters_manifests,
+        removed_snapshot_ids=removed_snapshot_ids,
+    )
 
 
 def _totals(counted: CountedRange) -> Totals:

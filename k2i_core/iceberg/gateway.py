@@ -24,6 +24,21 @@ class SnapshotView:
 
 
 @dataclass(frozen=True, slots=True)
+class RefView:
+    """A branch or a tag.
+
+    Attributes:
+        max_snapshot_age_ms: The branch's own; None leaves it to whoever expires.
+        min_snapshots_to_keep: Likewise.
+    """
+
+    snapshot_id: int
+    is_branch: bool = True
+    max_snapshot_age_ms: int | None = None
+    min_snapshots_to_keep: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TableView:
     """One load of a table's metadata: consistent in itself, possibly stale.
 
@@ -31,6 +46,7 @@ class TableView:
         head_snapshot_id: What branch `main` points at; None for a table without snapshots.
         field_ids: Schema id → ids of all its fields, nested ones included.
         named_snapshot_ids: What branches other than `main` and tags point at.
+        refs: All branches and tags by name, `main` too.
         checkpoint_property: Text of the table property `k2i.checkpoint`, if it is set.
         handle: The gateway's own loaded table; only the gateway looks inside.
     """
@@ -48,6 +64,7 @@ class TableView:
     field_ids: Mapping[int, frozenset[int]]
     handle: object = field(repr=False, compare=False)
     named_snapshot_ids: frozenset[int] = frozenset()
+    refs: Mapping[str, RefView] = field(default_factory=dict[str, RefView])
 
     def ancestors(self) -> Iterator[SnapshotView]:
         """Yield the head, its parent, and so on, as far as snapshots are retained."""
@@ -90,8 +107,10 @@ class SnapshotChange:
         properties: Table properties set in the same request.
         rewind_to_snapshot_id: Set `main` to this retained snapshot first and append on it; None
             appends on the head.
-        removed_snapshot_ids: Oldest ancestors of the head to give up in the same request; their
-            metadata files are deleted once the catalog said yes.
+        removed_snapshot_ids: Snapshots to give up in the same request, which then also asserts that
+            no branch or tag was made or moved since the load.
+        keeps_removed_files: Leave the metadata files of removed snapshots to the caller; otherwise
+            they, oldest ancestors of the head all of them, are deleted once the catalog said yes.
         replacements: Makes the snapshot one of operation `replace`.
         clusters_manifests: Likewise; rewrites manifests and changes no file.
     """
@@ -103,6 +122,7 @@ class SnapshotChange:
     properties: Mapping[str, str]
     rewind_to_snapshot_id: int | None = None
     removed_snapshot_ids: tuple[int, ...] = ()
+    keeps_removed_files: bool = False
     replacements: tuple[Replacement, ...] = ()
     clusters_manifests: bool = False
 
@@ -152,7 +172,8 @@ class TableGateway(Protocol):
     def send(self, request: object) -> None:
         """Ask the catalog for one compare-and-set on everything `view` was loaded with.
 
-        Asserts table uuid, head of `main`, current schema id and default spec id.
+        Asserts table uuid, head of `main`, current schema id and default spec id; where snapshots
+        are removed, all branches and tags too.
 
         Raises:
             ConflictError: The catalog said no. A proxy may have replayed the request, so even this

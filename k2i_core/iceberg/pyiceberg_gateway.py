@@ -39,9 +39,10 @@ from k2i_core.errors import CommitStateUnknownError, CorruptionError, ErrorKind
 from k2i_core.iceberg.clustering import ClusterMemory
 from k2i_core.iceberg.data_files import DataFileMaker
 from k2i_core.iceberg.failures import foreign_exceptions, reason, translate, translated
-from k2i_core.iceberg.gateway import SnapshotChange, SnapshotView, TableView
+from k2i_core.iceberg.gateway import RefView, SnapshotChange, SnapshotView, TableView
 from k2i_core.iceberg.locations import is_inside, normalise
 from k2i_core.iceberg.manifests import NewSnapshot, read_live_entries, write_append
+from k2i_core.iceberg.refs import assert_refs
 from k2i_core.iceberg.replace import ManifestMemory, NewFiles
 from k2i_core.iceberg.summaries import KEPT_ENTRIES, FileChanges, make_summary
 from k2i_core.ledger import CHECKPOINT_KEY
@@ -58,6 +59,7 @@ class Request:
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
     removed_snapshot_ids: tuple[int, ...] = ()
+    keeps_removed_files: bool = False
 
 
 class PyIcebergGateway:
@@ -119,6 +121,15 @@ class PyIcebergGateway:
                 ref.snapshot_id for name, ref in metadata.refs.items() if name != MAIN_BRANCH
             ),
             handle=table,
+            refs={
+                name: RefView(
+                    ref.snapshot_id,
+                    is_branch=ref.snapshot_ref_type is SnapshotRefType.BRANCH,
+                    max_snapshot_age_ms=ref.max_snapshot_age_ms,
+                    min_snapshots_to_keep=ref.min_snapshots_to_keep,
+                )
+                for name, ref in metadata.refs.items()
+            },
         )
 
     def prepare(self, view: TableView, change: SnapshotChange) -> Request:
@@ -163,7 +174,16 @@ class PyIcebergGateway:
         if change.removed_snapshot_ids:
             removed = list(change.removed_snapshot_ids)
             updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": removed}))
-        return Request(table, tuple(updates), _requirements(view), change.removed_snapshot_ids)
+        requirements = _requirements(view)
+        if change.removed_snapshot_ids:
+            requirements += assert_refs(self._connect(), table.metadata)
+        return Request(
+            table,
+            tuple(updates),
+            requirements,
+            change.removed_snapshot_ids,
+            keeps_removed_files=change.keeps_removed_files,
+        )
 
     def _write_manifests(self, new: NewSnapshot, change: SnapshotChange) -> tuple[str, FileChanges]:
         """Write what a snapshot needs; returns its manifest list's location and its files."""
@@ -196,7 +216,7 @@ class PyIcebergGateway:
             )
             raise CommitStateUnknownError(message) from error
         _delete_forgotten_metadata(request.table, response.metadata)
-        if request.removed_snapshot_ids:
+        if request.removed_snapshot_ids and not request.keeps_removed_files:
             _delete_removed_lists(request.table, response.metadata, request.removed_snapshot_ids)
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
@@ -389,6 +409,8 @@ def _delete_removed_lists(
     left = {snapshot.snapshot_id: snapshot for snapshot in after.snapshots}
     if any(snapshot_id in left for snapshot_id in removed_snapshot_ids):
         return
+    if not after.metadata_log or after.metadata_log[-1].metadata_file != before.metadata_location:
+        return  # something else came between, which may have been a tag on a removed snapshot
     history: list[Snapshot] = []
     main = after.refs.get(MAIN_BRANCH)
     snapshot_id = main.snapshot_id if main else None

@@ -2,9 +2,6 @@
 
 Each variant patches the real modules as narrowly as the rule allows, and the simulation must find a
 violation; the harmless ones must stay clean, which says that no more than that protects them.
-
-Rules of expiration and orphan removal have no variant here: those parts belong to the environment
-and follow the protocol.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,6 +41,11 @@ from k2i_core.records import CountedRange, DecodedBatch, EarlierLog, TableState,
 from tests.fakes.memory_files import origins_of
 from tests.fakes.memory_gateway import version_of
 from tests.fakes.memory_verdicts import MemoryVerdicts
+from tests.simulation.maintenance_variants import (
+    expire_unasserted,
+    expire_what_is_named,
+    sweep_without_barrier,
+)
 from tests.simulation.world import Surroundings
 
 Patch = AbstractContextManager[Any]
@@ -437,6 +439,9 @@ RETAINING = Surroundings(
 REWOUND = Surroundings(rewind_weight=8, worker_count=2)
 ROLLED_BACK = Surroundings(rollback_weight=6)
 UNGUARDED = replace(ROLLED_BACK, sequence_guard=False)
+MAINTAINED = Surroundings(is_maintained=True)
+MAINTAINED_ANY_AGE = replace(ANY_AGE, is_maintained=True)
+MAINTAINED_UNGUARDED = replace(UNGUARDED, is_maintained=True)
 PEACEFUL = Surroundings(bad_records=False, rollbacks=False)
 
 # What readers see.
@@ -489,4 +494,9 @@ VARIANTS: Mapping[str, Variant] = {
     "recovery_from_stale_metadata": Variant(_recovery_from_stale_metadata, is_sound=True),
     "union_by_generation": Variant(_union_by_generation, Surroundings(reads=True), failing_seed=0),
     "landed_by_presence": Variant(_landed_by_presence, is_sound=True),
+    "maintained": Variant(surroundings=MAINTAINED, is_sound=True),
+    "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
+    "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
+    "sweep_without_barrier": Variant(sweep_without_barrier, MAINTAINED, failing_seed=0),
+    "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=9),
 }

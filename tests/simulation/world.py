@@ -83,6 +83,7 @@ class Surroundings:
         limits: Of every commit.
         reads: Whether union reads are checked; where a rule is taken out, the rule's own loss is
             to be seen.
+        is_maintained: Whether expiration and orphan removal are the real code, too.
     """
 
     bad_records: bool = True
@@ -93,6 +94,7 @@ class Surroundings:
     sequence_guard: bool = True
     limits: CommitLimits = LIMITS
     reads: bool = False
+    is_maintained: bool = False
 
 
 class World:
