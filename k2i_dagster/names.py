@@ -14,6 +14,7 @@ WORKERS_TAG = "k2i/workers"
 HEARTBEAT_TAG = "k2i/heartbeat"
 STOP_TAG = "k2i/stop"
 MAINTENANCE_TAG = "k2i/maintenance"
+REASON_TAG = "k2i/reason"
 
 CLEAN_UP_JOB = "clean_ingest_runs"
 CLEAN_UP_SCHEDULE = "clean_ingest_runs_weekly"
@@ -29,6 +30,11 @@ INGEST_NODE = "ingest"
 """How the op is called in a run's config: `ops: {ingest: {config: {worker: 0}}}`."""
 BACKFILL_NODE = "backfill"
 CLEAN_UP_NODE = "clean_up"
+
+HEALTH = "health"
+HELD_BACK = "not_held_back"
+MAINTENANCE_SLOT = "tables"
+"""Of `k2i/maintenance`: all steps of a pipeline share it, so that one works at a time."""
 
 OFFSET_CONTIGUITY = "offset_contiguity"
 LAG = "lag"
@@ -85,6 +91,26 @@ def dead_letter_key(pipeline: Pipeline) -> dg.AssetKey:
 def audit_key(pipeline: Pipeline) -> dg.AssetKey:
     """Return the asset key of the audit of the target table."""
     return dg.AssetKey([*pipeline.table.identifier.split("."), "audit"])
+
+
+def maintenance_key(pipeline: Pipeline, step_name: str) -> dg.AssetKey:
+    """Return the asset key of a maintenance step of the tables, or of their health."""
+    return dg.AssetKey([*pipeline.table.identifier.split("."), step_name])
+
+
+def maintenance_node(pipeline: Pipeline, step_name: str) -> str:
+    """Return how a step is called in a run's config, as Dagster itself would call it."""
+    return "__".join(maintenance_key(pipeline, step_name).path)
+
+
+def maintenance_job_name(pipeline_name: str, verb: str) -> str:
+    """Return the name of a maintenance step's job."""
+    return f"{verb}_{dagster_name(pipeline_name)}"
+
+
+def schedule_name(job_name: str) -> str:
+    """Return the name of a job's schedule."""
+    return f"{job_name}_schedule"
 
 
 def topic_keys(pipeline: Pipeline) -> tuple[dg.AssetKey, ...]:

@@ -13,6 +13,7 @@ from k2i_dagster.backfill_job import build_backfill_job
 from k2i_dagster.ingest_job import build_ingest_job
 from k2i_dagster.keep_alive_sensor import build_keep_alive_sensor
 from k2i_dagster.light_checks import build_light_checks
+from k2i_dagster.maintenance_jobs import MaintenanceParts, build_maintenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,14 @@ class PipelineParts:
     ingest_job: dg.JobDefinition
     backfill_job: dg.JobDefinition
     audit: AuditParts
+    maintenance: MaintenanceParts
     keep_alive: dg.SensorDefinition
 
     @property
     def job_names(self) -> tuple[str, ...]:
         """Of the jobs whose runs add up."""
-        return self.ingest_job.name, self.backfill_job.name, self.audit.job.name
+        own = self.ingest_job.name, self.backfill_job.name, self.audit.job.name
+        return *own, *self.maintenance.job_names
 
 
 def build_pipeline_definitions(*pipelines: Pipeline) -> dg.Definitions:
@@ -73,6 +76,7 @@ def build_parts(
         ingest_job=ingest_job,
         backfill_job=build_backfill_job(pipeline),
         audit=build_audit(pipeline),
+        maintenance=build_maintenance(pipeline, clock),
         keep_alive=build_keep_alive_sensor(pipeline, ingest_job, clock, read_again),
     )
 
@@ -85,9 +89,18 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
             *(topics[path] for path in sorted(topics)),
             *(spec for one in parts for spec in one.tables),
             *(one.audit.asset for one in parts),
+            *(asset for one in parts for asset in one.maintenance.assets),
         ],
         asset_checks=[check for one in parts for check in one.checks],
-        jobs=[job for one in parts for job in (one.ingest_job, one.backfill_job, one.audit.job)],
-        schedules=[schedule for one in parts for schedule in one.audit.schedules],
+        jobs=[
+            job
+            for one in parts
+            for job in (one.ingest_job, one.backfill_job, one.audit.job, *one.maintenance.jobs)
+        ],
+        schedules=[
+            schedule
+            for one in parts
+            for schedule in (*one.audit.schedules, *one.maintenance.schedules)
+        ],
         sensors=[one.keep_alive for one in parts],
     )

@@ -62,6 +62,38 @@ def ended_ingest_runs(
     return [worker_run(record) for record in records]
 
 
+def live_maintenance_runs(
+    instance: dg.DagsterInstance, pipeline_name: str, *slots: str
+) -> list[WorkerRun]:
+    """Return the runs that maintain a pipeline's tables, or those slots, and have not ended."""
+    wanted = slots or (names.MAINTENANCE_SLOT,)
+    tags = {names.MAINTENANCE_TAG: [names.worker_tag(pipeline_name, slot) for slot in wanted]}
+    records = instance.get_run_records(
+        dg.RunsFilter(tags=tags, statuses=LIVE_STATUSES), limit=LIVE_RUNS_MAX
+    )
+    return [worker_run(record) for record in records]
+
+
+def live_run_id(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """Return the newest run of a job that has not ended."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=job_name, statuses=LIVE_STATUSES), limit=1
+    )
+    return records[0].dagster_run.run_id if records else None
+
+
+def last_materialization(
+    instance: dg.DagsterInstance, key: dg.AssetKey
+) -> tuple[float, Mapping[str, Any]] | None:
+    """Return when an asset was materialized last, in Unix seconds, and its metadata's values."""
+    event = instance.get_latest_materialization_event(key)
+    materialization = event.asset_materialization if event else None
+    if event is None or materialization is None:
+        return None
+    values = {name: entry.value for name, entry in materialization.metadata.items()}
+    return event.timestamp, values
+
+
 def find_run(instance: dg.DagsterInstance, run_id: str) -> WorkerRun | None:
     """Return one run as it is now; None when it was deleted."""
     record = instance.get_run_record_by_id(run_id)
@@ -85,11 +117,13 @@ def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str])
     instance.add_run_tags(run_id, dict(tags))
 
 
-def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
+def mark_failed(
+    instance: dg.DagsterInstance, run_id: str, reason: str, follows: str = "another run takes over"
+) -> None:
     """Record the failure of a run whose process cannot."""
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
-        instance.report_run_failed(run, f"k2i keep-alive: {reason}; another run takes over")
+        instance.report_run_failed(run, f"k2i keep-alive: {reason}; {follows}")
 
 
 def old_runs(
