@@ -1,4 +1,4 @@
-"""Whether a step's schedule launches a run: what health asked for, in; a decision with its reason, out.
+"""Whether a step's schedule launches a run: what health found, in; a decision with a reason, out.
 
 Pure. A tick that launches nothing costs a few reads of Dagster's database, a run costs the start of
 a process: so the tick believes the last measured health, and the run looks at the table again.
@@ -26,7 +26,7 @@ SUMMARY = "summary"
 
 HEALTH_AGE_SECONDS_MAX = 3600.0
 """Age up to which a measured health is believed. Larger leaves a table that suddenly got worse
-unattended for longer, should health not be measured any more; smaller launches runs only to look."""
+unattended for longer, should health not be measured any more; smaller launches runs to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,11 @@ def decide(
         return Run("health was never measured")
     age_seconds = now_seconds - health.measured_seconds
     if age_seconds > HEALTH_AGE_SECONDS_MAX:
-        return Run(f"health was measured {age_seconds / 60:.0f} minutes ago, so it is looked again")
-    if reason := health.asks.get(step.name):
-        return Run(reason)
-    if not has_run:
-        return Run("it never ran")
+        return Run(f"health was last measured {age_seconds / 60:.0f} minutes ago")
+    reason = health.asks.get(step.name) or (None if has_run else "it never ran")
     measured = datetime.fromtimestamp(health.measured_seconds, UTC)
-    return Skip(f"not needed: at {measured:%H:%M} UTC health found {health.summary}")
+    return (
+        Run(reason)
+        if reason
+        else Skip(f"not needed: at {measured:%H:%M} UTC health found {health.summary}")
+    )

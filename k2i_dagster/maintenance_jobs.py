@@ -80,7 +80,10 @@ def _build_health(pipeline: Pipeline) -> dg.AssetsDefinition:
             "only. What it asks for is done by the steps behind it, each at its own time."
         ),
         metadata={"job": job_name},
-        **_common(pipeline, "iceberg"),
+        group_name=names.dagster_name(pipeline.name),
+        kinds={"iceberg"},
+        owners=list(pipeline.orchestration.owners),
+        tags=dict(pipeline.orchestration.tags),
     )
     def health_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from k2i_dagster.running.maintenance_run import measure
@@ -104,7 +107,10 @@ def _build_asset(pipeline: Pipeline, step: Step) -> dg.AssetsDefinition:
         metadata={"job": _job_name(pipeline, step)},
         check_specs=[dg.AssetCheckSpec(names.HELD_BACK, asset=key, description=_HELD_BACK_SAYS)],
         config_schema=config_schema(pipeline, step),
-        **_common(pipeline, *(("iceberg", "duckdb") if step.is_proven else ("iceberg",))),
+        group_name=names.dagster_name(pipeline.name),
+        kinds={"duckdb", "iceberg"} if step.is_proven else {"iceberg"},
+        owners=list(pipeline.orchestration.owners),
+        tags=dict(pipeline.orchestration.tags),
     )
     def step_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from k2i_core.interrupts import interrupts_held_back
@@ -117,9 +123,7 @@ def _build_asset(pipeline: Pipeline, step: Step) -> dg.AssetsDefinition:
     return step_asset
 
 
-def _build_job(
-    pipeline: Pipeline, step: Step
-) -> Any:  # noqa: ANN401 - see MaintenanceParts.jobs
+def _build_job(pipeline: Pipeline, step: Step) -> Any:  # noqa: ANN401 - see MaintenanceParts.jobs
     return dg.define_asset_job(
         _job_name(pipeline, step),
         selection=dg.AssetSelection.assets(names.maintenance_key(pipeline, step.name)),
@@ -208,12 +212,3 @@ def _request(pipeline: Pipeline, step: Step, decision: Run) -> dg.RunRequest:
 
 def _job_name(pipeline: Pipeline, step: Step) -> str:
     return names.maintenance_job_name(pipeline.name, step.verb)
-
-
-def _common(pipeline: Pipeline, *kinds: str) -> dict[str, Any]:
-    return {
-        "group_name": names.dagster_name(pipeline.name),
-        "kinds": set(kinds),
-        "owners": list(pipeline.orchestration.owners),
-        "tags": dict(pipeline.orchestration.tags),
-    }

@@ -1,7 +1,8 @@
 """The only file that reads and writes Dagster's run storage.
 
-Part of what it uses (`add_run_tags`, `report_run_failed`, `get_run_records`) carries no promise of
-stability, so it is kept in one place. Everything else here sees `keep_alive.WorkerRun`.
+Part of what it uses (`add_run_tags`, `report_run_failed`, `get_run_records`, the records of asset
+checks) carries no promise of stability, so it is kept in one place. Everything else here sees
+`keep_alive.WorkerRun`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,12 @@ from typing import Any, cast
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
+from k2i_core.config import Pipeline
 from k2i_dagster import names
 from k2i_dagster.keep_alive import Phase, WorkerRun
 
@@ -124,6 +130,42 @@ def mark_failed(
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
         instance.report_run_failed(run, f"k2i keep-alive: {reason}; {follows}")
+
+
+def failing_error_checks(instance: dg.DagsterInstance, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return which error-level checks of a pipeline's table failed when they last were evaluated.
+
+    While there is one, nothing may be deleted that could be needed to settle it. A check that is
+    being evaluated now counts as it was before; one that never was evaluated does not fail.
+
+    Returns:
+        Asset and check, as in `sales/orders/audit: row_counts`, sorted.
+
+    """
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(list(names.check_keys(pipeline)))
+    failing: list[str] = []
+    for key, newest in latest.items():
+        record: AssetCheckExecutionRecord | None = newest
+        if newest.status not in _EVALUATED:
+            history = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+            record = history[0] if history else None
+        if record is not None and _failed_as_error(record):
+            failing.append(f"{key.asset_key.to_user_string()}: {key.name}")
+    return tuple(sorted(failing))
+
+
+_EVALUATED = frozenset(
+    {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+)
+
+
+def _failed_as_error(record: AssetCheckExecutionRecord) -> bool:
+    event = record.event.dagster_event if record.event else None
+    if event is None or record.status is not AssetCheckExecutionRecordStatus.FAILED:
+        return False
+    evaluation = event.asset_check_evaluation_data
+    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
 
 
 def old_runs(

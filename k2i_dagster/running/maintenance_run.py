@@ -161,14 +161,10 @@ def _measured(pipeline: Pipeline, clock: Clock) -> Healths:
 def _publish(context: dg.AssetExecutionContext, pipeline: Pipeline, healths: Healths) -> None:
     """Store a health that was measured beside a step, so that what follows believes no old one."""
     key = names.maintenance_key(pipeline, names.HEALTH)
-    context.log_event(
-        dg.AssetMaterialization(key, metadata=health_metadata(pipeline, healths))
-    )
+    context.log_event(dg.AssetMaterialization(key, metadata=health_metadata(pipeline, healths)))
 
 
-def _owner(
-    context: dg.AssetExecutionContext, pipeline_name: str, clock: Clock
-) -> WorkerRun | None:
+def _owner(context: dg.AssetExecutionContext, pipeline_name: str, clock: Clock) -> WorkerRun | None:
     me = run_store.find_run(context.instance, context.run.run_id)
     if me is None:
         return None
@@ -185,9 +181,7 @@ def _held_back(step: Step, failing: tuple[str, ...]) -> str:
     return f"{step.name} is held back by a failing check: {', '.join(failing)}"
 
 
-def _check_result(
-    pipeline: Pipeline, step: Step, failing: tuple[str, ...]
-) -> dg.AssetCheckResult:
+def _check_result(pipeline: Pipeline, step: Step, failing: tuple[str, ...]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=names.maintenance_key(pipeline, step.name),
         check_name=names.HELD_BACK,
