@@ -100,6 +100,8 @@ class KafkaToIceberg(dg.Component):
 
     def _before(self, context: dg.ComponentLoadContext) -> list["KafkaToIceberg"]:
         """Return the components of the project that come before this one."""
+        if type(context.component_tree) is not dg.ComponentTree:
+            return []  # `ComponentTree.for_test`, whose folder is none of a project
         components = context.component_tree.get_all_components(KafkaToIceberg)
         before = list(takewhile(lambda one: one is not self, components))
         # One that is not in the tree was made by somebody's own program, and stands alone.

@@ -103,7 +103,8 @@ def _health_figures(health: TableHealth) -> dict[str, Figure]:
         "files": health.data_file_count,
         "small_files": health.small_file_count,
         "small_file_share": round(health.small_file_share, 4),
-        "average_file_bytes": round(health.average_file_bytes),
+        "small_files_per_partition_max": health.small_files_per_partition_max,
+        "average_file_bytes": health.average_file_bytes,
         "bytes": health.total_bytes,
         "rows": health.row_count,
         "manifests": health.manifest_count,
@@ -112,7 +113,7 @@ def _health_figures(health: TableHealth) -> dict[str, Figure]:
         "delete_files": health.delete_file_count,
         "partitions": health.partition_count,
         "files_per_partition_max": health.files_per_partition_max,
-        "projected_scan_seconds": round(health.projected_scan_cost, 4),
+        "projected_scan_seconds": round(health.projected_scan_seconds, 4),
     }
 
 
