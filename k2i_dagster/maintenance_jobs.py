@@ -168,25 +168,27 @@ def _build_schedule(
         ),
     )
     def step_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        instance = context.instance
-        health = run_store.last_materialization(
-            instance, names.maintenance_key(pipeline, names.HEALTH)
-        )
-        decision = decide(
-            step,
-            read_health(*health) if health else None,
-            clock.now_ms() / 1000,
-            has_run=run_store.last_materialization(
-                instance, names.maintenance_key(pipeline, step.name)
-            )
-            is not None,
-            live_run_id=run_store.live_run_id(instance, job.name),
-        )
-        if isinstance(decision, Run):
-            return _request(pipeline, step, decision)
-        return dg.SkipReason(decision.reason)
+        return tick(context.instance, pipeline, step, clock)
 
     return step_schedule
+
+
+def tick(
+    instance: dg.DagsterInstance, pipeline: Pipeline, step: Step, clock: Clock
+) -> dg.RunRequest | dg.SkipReason:
+    """Decide for one tick of a step's schedule; reads Dagster's storage and no table."""
+    health = run_store.last_materialization(instance, names.maintenance_key(pipeline, names.HEALTH))
+    own = run_store.last_materialization(instance, names.maintenance_key(pipeline, step.name))
+    decision = decide(
+        step,
+        read_health(*health) if health else None,
+        clock.now_ms() / 1000,
+        has_run=own is not None,
+        live_run_id=run_store.live_run_id(instance, _job_name(pipeline, step)),
+    )
+    if isinstance(decision, Run):
+        return _request(pipeline, step, decision)
+    return dg.SkipReason(decision.reason)
 
 
 def _build_health_schedule(

@@ -1,7 +1,7 @@
 """Maintenance in Dagster: its jobs, what its schedules do at a tick, and what becomes of dead runs.
 
-Goal: a tick reads Dagster's storage and nothing else, launches a run that says why, or says why not;
-a run whose process is gone does not keep the next one waiting.
+Goal: a tick reads Dagster's storage and nothing else, launches a run that says why, or says why
+not; a run whose process is gone does not keep the next one waiting.
 Method: an ephemeral instance with made-up events and runs, and a clock that stands still.
 """
 
@@ -14,7 +14,7 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
 from k2i_dagster import names
 from k2i_dagster.keep_alive import HEARTBEAT_STALE_SECONDS
 from k2i_dagster.maintenance_asks import ASKS, SUMMARY
-from k2i_dagster.maintenance_jobs import build_maintenance
+from k2i_dagster.maintenance_jobs import build_maintenance, tick
 from k2i_dagster.maintenance_steps import STEPS
 from k2i_dagster.pipeline_definitions import build_parts, combined
 from tests.unit.dagster.made_up import SetClock, pipeline
@@ -32,15 +32,12 @@ class Location:
         parts = build_parts(ORDERS, clock=self.clock)
         self.sensor = parts.keep_alive
         self.definitions = combined([parts])
-        self.schedules = {s.name: s for s in parts.maintenance.schedules}
 
     def tick(self, job: str) -> dg.RunRequest | str:
         """What the daemon gets for an answer: a request, or the reason for none."""
-        context = dg.build_schedule_context(
-            instance=self.instance, scheduled_execution_time=datetime(2026, 1, 1, tzinfo=UTC)
-        )
-        answer = self.schedules[f"{job}_schedule"].evaluate_tick(context)
-        return answer.run_requests[0] if answer.run_requests else str(answer.skip_message)
+        step = next(each for each in STEPS.values() if job == f"{each.verb}_orders")
+        answer = tick(self.instance, ORDERS, step, self.clock)
+        return answer if isinstance(answer, dg.RunRequest) else str(answer.skip_message)
 
     def measured(self, **asks: str) -> None:
         metadata = {ASKS: dg.MetadataValue.json(asks), SUMMARY: "sales.orders: 3 files"}
@@ -55,7 +52,8 @@ class Location:
 
     def run(self, job: str, *, heartbeat: float | None = None, started: float = 0.0) -> str:
         tags = {names.HEARTBEAT_TAG: str(int(heartbeat))} if heartbeat is not None else {}
-        run = self.instance.create_run_for_job(self.definitions.resolve_job_def(job), tags=tags)
+        definition = self.definitions.resolve_job_def(job)
+        run = self.instance.create_run_for_job(definition, tags={**definition.tags, **tags})
         event = DagsterEvent(DagsterEventType.PIPELINE_START.value, job, message="made up")
         self.instance.report_dagster_event(
             event, run.run_id, timestamp=started or self.clock.seconds - 1
@@ -89,6 +87,18 @@ def test_a_tick_asks_for_what_health_asks_for_and_tells_why(location):
     }
     job = location.definitions.resolve_job_def("compact_orders")
     assert dg.validate_run_config(job, request.run_config)
+
+
+def test_the_schedule_itself_answers_as_its_tick_does(location):
+    (schedule,) = (
+        s for s in location.definitions.schedules if s.name == "remove_orphans_orders_schedule"
+    )
+    with dg.instance_for_test() as instance:
+        (request,) = schedule.evaluate_tick(
+            dg.build_schedule_context(instance=instance)
+        ).run_requests
+
+    assert request.tags[names.REASON_TAG] == "it is time"
 
 
 def test_a_tick_that_asks_for_nothing_tells_what_health_found(location):
