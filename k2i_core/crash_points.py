@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class CrashPoint(StrEnum):
-    """Steps in the order of a worker's life: take-over, then every flush."""
+    """Steps in the order of a worker's life (take-over, then every flush), then maintenance's."""
 
     LOGS_LISTED = "logs-listed"
     TABLES_INSPECTED = "tables-inspected"
@@ -34,6 +34,43 @@ class CrashPoint(StrEnum):
     TARGET_COMMITTED = "target-committed"
     LANDED_LOGGED = "landed-logged"
     MIRRORED = "mirrored"
+
+    COMPACTION_PLANNED = "compaction-planned"
+    GROUP_REWRITTEN = "group-rewritten"
+    GROUP_PROVEN = "group-proven"
+    GROUPS_COMMITTED = "groups-committed"
+    MANIFESTS_PLANNED = "manifests-planned"
+    MANIFESTS_COMMITTED = "manifests-committed"
+
+    SNAPSHOTS_REMOVED = "snapshots-removed"
+    EXPIRED_FILES_DELETED = "expired-files-deleted"
+    EXPIRED_METADATA_DELETED = "expired-metadata-deleted"
+    BARRIER_COMMITTED = "barrier-committed"
+    ORPHANS_JUDGED = "orphans-judged"
+    ORPHANS_DELETED = "orphans-deleted"
+
+
+COMPACTION_POINTS = (
+    CrashPoint.COMPACTION_PLANNED,
+    CrashPoint.GROUP_REWRITTEN,
+    CrashPoint.GROUP_PROVEN,
+    CrashPoint.GROUPS_COMMITTED,
+)
+MANIFEST_POINTS = (CrashPoint.MANIFESTS_PLANNED, CrashPoint.MANIFESTS_COMMITTED)
+EXPIRATION_POINTS = (
+    CrashPoint.SNAPSHOTS_REMOVED,
+    CrashPoint.EXPIRED_FILES_DELETED,
+    CrashPoint.EXPIRED_METADATA_DELETED,
+)
+ORPHAN_POINTS = (
+    CrashPoint.BARRIER_COMMITTED,
+    CrashPoint.ORPHANS_JUDGED,
+    CrashPoint.ORPHANS_DELETED,
+)
+MAINTENANCE_POINTS = frozenset(
+    {*COMPACTION_POINTS, *MANIFEST_POINTS, *EXPIRATION_POINTS, *ORPHAN_POINTS}
+)
+WORKER_POINTS = tuple(point for point in CrashPoint if point not in MAINTENANCE_POINTS)
 
 
 Observer = Callable[[CrashPoint], None]

@@ -232,6 +232,19 @@ class TableCommitter:
             operation, lambda view, stored, _id: decide(view, stored), is_lenient=True
         )
 
+    def maintain(
+        self, operation: str, decide: Callable[[TableView, Entry | None], Decision]
+    ) -> CommitReport:
+        """Commit a step of maintenance, by `decide_carry`; asked again at every attempt.
+
+        Raises:
+            ConflictError: What `decide` says, or a file to replace is gone: plan anew.
+            ConfigError: k2i never committed to this table, or it has delete files.
+            UnavailableError: Attempts or time ran out; the outcome may be unknown: plan anew.
+
+        """
+        return self._commit(operation, lambda view, stored, _id: decide(view, stored))
+
     def reachable(self, state: TableState, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that a retained snapshot of `state` reaches."""
         assert isinstance(state.view, TableView)
@@ -258,7 +271,7 @@ class TableCommitter:
             if landed is None:
                 snapshot_id = self._ids.snapshot_id()
                 decision = decide(view, stored, snapshot_id)
-                self._check_files(view, decision.files)
+                self._check_files(view, decision.all_files)
                 self._check_limits(attempted, deadline)
                 landed = self._attempt(operation, view, decision, snapshot_id, attempted)
             if landed is not None:
@@ -323,9 +336,14 @@ class TableCommitter:
             properties={CHECKPOINT_KEY: property_text(entry)},
             rewind_to_snapshot_id=decision.rewind_to_snapshot_id,
             removed_snapshot_ids=self._removable(view, decision, now_ms),
+            keeps_removed_files=decision.removed_snapshot_ids is not None,
+            replacements=decision.replacements,
+            clusters_manifests=decision.clusters_manifests,
         )
 
     def _removable(self, view: TableView, decision: Decision, now_ms: int) -> tuple[int, ...]:
+        if decision.removed_snapshot_ids is not None:
+            return decision.removed_snapshot_ids
         if self._limits.retention is None or decision.rewind_to_snapshot_id is not None:
             return ()
         return removable(view, self._limits.retention, now_ms)

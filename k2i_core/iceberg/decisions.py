@@ -6,6 +6,7 @@
 | extend | the owner | unknown partitions get their start |
 | append | the owner | stored next = start, then forward to the end |
 | append dead letters | the owner | never decide, only grow |
+| carry | maintenance | stand, as the load of that very attempt has them |
 
 Pure; the loop that loads, asks here and sends is `commit`. Keeps I1 (each offset lands once) and
 I2 (a checkpoint never moves back).
@@ -14,8 +15,8 @@ I2 (a checkpoint never moves back).
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from k2i_core.errors import ConflictError, CorruptionError, ErrorKind, FencedError
-from k2i_core.iceberg.gateway import TableView
+from k2i_core.errors import ConfigError, ConflictError, CorruptionError, ErrorKind, FencedError
+from k2i_core.iceberg.gateway import Replacement, TableView
 from k2i_core.ledger import (
     Entry,
     Epoch,
@@ -32,12 +33,25 @@ from k2i_core.records import CountedRange, WrittenFile
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to commit on the loaded head."""
+    """What to commit on the loaded head.
+
+    Attributes:
+        removed_snapshot_ids: Snapshots to give up, whose files the caller looks after; None leaves
+            it to the limits of every commit.
+    """
 
     entry: Entry
     ranges: tuple[LedgerRange, ...] = ()
     files: tuple[WrittenFile, ...] = ()
     rewind_to_snapshot_id: int | None = None
+    removed_snapshot_ids: tuple[int, ...] | None = None
+    replacements: tuple[Replacement, ...] = ()
+    clusters_manifests: bool = False
+
+    @property
+    def all_files(self) -> tuple[WrittenFile, ...]:
+        """Every file that the commit adds, whatever for."""
+        return (*self.files, *(file for r in self.replacements for file in r.files))
 
 
 def decide_claim(
@@ -136,6 +150,31 @@ def decide_append_dead_letters(
     ends = {r.offsets.topic_partition: r.offsets.next_offset for r in ranges}
     added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
     return Decision(replace(entry, checkpoint=entry.checkpoint.grow(ends)), added, files)
+
+
+def decide_carry(
+    stored: Entry | None,
+    *,
+    replacements: tuple[Replacement, ...] = (),
+    clusters_manifests: bool = False,
+    removed_snapshot_ids: tuple[int, ...] | None = None,
+) -> Decision:
+    """Change how rows lie in files, or nothing at all; the ledger entry is carried on as it is.
+
+    Raises:
+        ConfigError: k2i never committed to this table, so there is nothing to carry: what rows it
+            should have is not known.
+
+    """
+    if stored is None:
+        message = "the table holds no checkpoint, so it is not k2i's to maintain; ingest into it"
+        raise ConfigError(message)
+    return Decision(
+        stored,
+        replacements=replacements,
+        clusters_manifests=clusters_manifests,
+        removed_snapshot_ids=removed_snapshot_ids,
+    )
 
 
 def _totals(counted: CountedRange) -> Totals:

@@ -24,6 +24,21 @@ class SnapshotView:
 
 
 @dataclass(frozen=True, slots=True)
+class RefView:
+    """A branch or a tag.
+
+    Attributes:
+        max_snapshot_age_ms: The branch's own; None leaves it to whoever expires.
+        min_snapshots_to_keep: Likewise.
+    """
+
+    snapshot_id: int
+    is_branch: bool = True
+    max_snapshot_age_ms: int | None = None
+    min_snapshots_to_keep: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TableView:
     """One load of a table's metadata: consistent in itself, possibly stale.
 
@@ -31,6 +46,7 @@ class TableView:
         head_snapshot_id: What branch `main` points at; None for a table without snapshots.
         field_ids: Schema id → ids of all its fields, nested ones included.
         named_snapshot_ids: What branches other than `main` and tags point at.
+        refs: All branches and tags by name, `main` too.
         checkpoint_property: Text of the table property `k2i.checkpoint`, if it is set.
         handle: The gateway's own loaded table; only the gateway looks inside.
     """
@@ -48,6 +64,7 @@ class TableView:
     field_ids: Mapping[int, frozenset[int]]
     handle: object = field(repr=False, compare=False)
     named_snapshot_ids: frozenset[int] = frozenset()
+    refs: Mapping[str, RefView] = field(default_factory=dict[str, RefView])
 
     def ancestors(self) -> Iterator[SnapshotView]:
         """Yield the head, its parent, and so on, as far as snapshots are retained."""
@@ -65,8 +82,22 @@ class TableView:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """Files that take the place of others and hold the same rows.
+
+    Attributes:
+        removed_paths: Live data files of the head, named as its manifests name them; at least one.
+        files: What takes their place. They get the largest data sequence number of the removed
+            ones, because that number tells which commits their rows belong to.
+    """
+
+    removed_paths: frozenset[str]
+    files: tuple[WrittenFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotChange:
-    """One append to build on a loaded head.
+    """One snapshot to build on a loaded head: an append, or a replacement that changes no row.
 
     Attributes:
         snapshot_id: Chosen by the caller, so that it can be logged before the request is sent.
@@ -76,8 +107,12 @@ class SnapshotChange:
         properties: Table properties set in the same request.
         rewind_to_snapshot_id: Set `main` to this retained snapshot first and append on it; None
             appends on the head.
-        removed_snapshot_ids: Oldest ancestors of the head to give up in the same request; their
-            metadata files are deleted once the catalog said yes.
+        removed_snapshot_ids: Snapshots to give up in the same request, which then also asserts that
+            no branch or tag was made or moved since the load.
+        keeps_removed_files: Leave the metadata files of removed snapshots to the caller; otherwise
+            they, oldest ancestors of the head all of them, are deleted once the catalog said yes.
+        replacements: Makes the snapshot one of operation `replace`.
+        clusters_manifests: Likewise; rewrites manifests and changes no file.
     """
 
     snapshot_id: int
@@ -87,6 +122,19 @@ class SnapshotChange:
     properties: Mapping[str, str]
     rewind_to_snapshot_id: int | None = None
     removed_snapshot_ids: tuple[int, ...] = ()
+    keeps_removed_files: bool = False
+    replacements: tuple[Replacement, ...] = ()
+    clusters_manifests: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would be two operations in one snapshot."""
+        assert not (self.files and self.is_replace)
+        assert not (self.is_replace and self.rewind_to_snapshot_id is not None)
+
+    @property
+    def is_replace(self) -> bool:
+        """Tell whether the snapshot changes no row."""
+        return bool(self.replacements) or self.clusters_manifests
 
 
 class TableGateway(Protocol):
@@ -115,6 +163,8 @@ class TableGateway(Protocol):
 
         Raises:
             UnavailableError: The store did not take the metadata files; nothing was sent.
+            ConflictError: A file to replace is not live; nothing was sent, plan anew.
+            ConfigError: Files are to be replaced in a table with delete files.
 
         """
         ...
@@ -122,7 +172,8 @@ class TableGateway(Protocol):
     def send(self, request: object) -> None:
         """Ask the catalog for one compare-and-set on everything `view` was loaded with.
 
-        Asserts table uuid, head of `main`, current schema id and default spec id.
+        Asserts table uuid, head of `main`, current schema id and default spec id; where snapshots
+        are removed, all branches and tags too.
 
         Raises:
             ConflictError: The catalog said no. A proxy may have replayed the request, so even this
@@ -134,6 +185,15 @@ class TableGateway(Protocol):
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
         """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
+        ...
+
+    def missing(self, view: TableView, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that are no live data files of the head; cheap to repeat.
+
+        Raises:
+            UnavailableError: A manifest could not be read; call again.
+
+        """
         ...
 
     def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The manifests of one append: a new one for the new files, and few of them for the old ones.
+"""The manifests of one snapshot: a new one for the new files, and few of them for the old ones.
 
 Every commit adds one small manifest, and every commit writes the list of all of them. So that this
 list stays short, an append also rewrites small manifests into larger ones, as a log-structured
@@ -14,8 +14,9 @@ are. Older snapshots keep their own lists and with them the manifests before the
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import cast
 
 from pyiceberg.avro.codecs import AvroCompressionCodec
@@ -26,11 +27,13 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    ManifestWriter,
     write_manifest,
     write_manifest_list,
 )
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 
 MERGE_COUNT = 32
 """Larger makes every commit slower, by its manifest list; smaller rewrites more often."""
@@ -48,8 +51,8 @@ READER_COUNT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
-    """One append: where, as what, on top of what.
+class NewSnapshot:
+    """Metadata files of one snapshot: where, as what, on top of what.
 
     Attributes:
         table: As it was loaded.
@@ -60,52 +63,35 @@ class Append:
     table: Table
     snapshot_id: int
     parent_snapshot_id: int | None
+    _numbers: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
-    def write(self, data_files: Sequence[DataFile]) -> str:
-        """Write all manifests that are needed and the list of them.
-
-        Args:
-            data_files: New files, all of the table's default partition spec.
-
-        Returns:
-            The location of the manifest list.
-
-        """
-        kept = self._parent_manifests()
-        merging = merge_candidates(kept, self.table.metadata.default_spec_id)
-        new: list[ManifestFile] = []
-        if data_files:
-            new.append(self._write_manifest(len(new), _added(data_files, self.snapshot_id)))
-        if merging:
-            entries = (e for group in _read(self.table.io, merging) for e in group)
-            existing = [_existing(entry) for entry in entries]
-            if existing:
-                new.append(self._write_manifest(len(new), existing))
-            merged = {m.manifest_path for m in merging}
-            kept = [m for m in kept if m.manifest_path not in merged]
-        return self._write_list([*new, *kept])
-
-    def _parent_manifests(self) -> list[ManifestFile]:
+    def parent_manifests(self) -> list[ManifestFile]:
+        """Return the parent's manifests, without those that only tell what it removed."""
         if self.parent_snapshot_id is None:
             return []
         parent = self.table.metadata.snapshot_by_id(self.parent_snapshot_id)
         assert parent is not None, "the parent was chosen from this very metadata"
-        return parent.manifests(self.table.io)
+        return [m for m in parent.manifests(self.table.io) if _live_file_count(m) != 0]
 
-    def _write_manifest(self, number: int, entries: Iterable[ManifestEntry]) -> ManifestFile:
+    def write_manifest(self, spec_id: int, entries: Iterable[ManifestEntry]) -> ManifestFile:
+        """Write one manifest of files of one partition spec; at least one entry."""
         metadata = self.table.metadata
+        spec = metadata.specs()[spec_id]
+        name = f"{self.snapshot_id}-{metadata.table_uuid}-m{next(self._numbers)}.avro"
         with write_manifest(
             format_version=metadata.format_version,
-            spec=metadata.spec(),
-            schema=metadata.schema(),
-            output_file=self._output(f"{self.snapshot_id}-{metadata.table_uuid}-m{number}.avro"),
+            spec=spec,
+            schema=_schema_of(metadata, spec),
+            output_file=self._output(name),
             snapshot_id=self.snapshot_id,
             avro_compression=self._compression,
         ) as writer:
-            _write_entries(writer, entries)
+            for entry in entries:
+                writer.add_entry(entry)
         return writer.to_manifest_file()
 
-    def _write_list(self, manifests: list[ManifestFile]) -> str:
+    def write_list(self, manifests: list[ManifestFile]) -> str:
+        """Write the manifest list; returns its location."""
         metadata = self.table.metadata
         output = self._output(f"snap-{self.snapshot_id}-0-{metadata.table_uuid}.avro")
         with write_manifest_list(
@@ -128,6 +114,33 @@ class Append:
         codec = self.table.metadata.properties.get("write.avro.compression-codec", "gzip")
         # Safe because PyIceberg translates the property's words (gzip, zstd) to Avro's by itself.
         return cast("AvroCompressionCodec", codec)
+
+
+def write_append(new: NewSnapshot, data_files: Sequence[DataFile]) -> str:
+    """Write all manifests that an append needs and the list of them.
+
+    Args:
+        new: The snapshot.
+        data_files: New files, all of the table's default partition spec.
+
+    Returns:
+        The location of the manifest list.
+
+    """
+    spec_id = new.table.metadata.default_spec_id
+    kept = new.parent_manifests()
+    merging = merge_candidates(kept, spec_id)
+    made: list[ManifestFile] = []
+    if data_files:
+        made.append(new.write_manifest(spec_id, added(data_files, new.snapshot_id)))
+    if merging:
+        entries = (e for group in read_entries(new.table.io, merging) for e in group)
+        kept_entries = [existing(entry) for entry in entries]
+        if kept_entries:
+            made.append(new.write_manifest(spec_id, kept_entries))
+        merged = {m.manifest_path for m in merging}
+        kept = [m for m in kept if m.manifest_path not in merged]
+    return new.write_list([*made, *kept])
 
 
 def merge_candidates(manifests: Sequence[ManifestFile], spec_id: int) -> list[ManifestFile]:
@@ -178,11 +191,17 @@ def read_live_entries(io: FileIO, manifests: Sequence[ManifestFile]) -> Iterator
     """
     # In small steps, because a caller that has found what it looks for stops.
     for start in range(0, len(manifests), READER_COUNT):
-        for group in _read(io, manifests[start : start + READER_COUNT]):
+        for group in read_entries(io, manifests[start : start + READER_COUNT]):
             yield from group
 
 
-def _read(io: FileIO, manifests: Sequence[ManifestFile]) -> list[list[ManifestEntry]]:
+def read_entries(io: FileIO, manifests: Sequence[ManifestFile]) -> list[list[ManifestEntry]]:
+    """Return the live entries of each manifest, several read at once.
+
+    Raises:
+        OSError: One cannot be read.
+
+    """
     if len(manifests) == 1:
         return [_fetch(io, manifests[0])]
     with ThreadPoolExecutor(READER_COUNT) as pool:
@@ -193,19 +212,30 @@ def _fetch(io: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
     return manifest.fetch_manifest_entry(io)
 
 
-def _added(data_files: Iterable[DataFile], snapshot_id: int) -> Iterator[ManifestEntry]:
+def added(
+    data_files: Iterable[DataFile], snapshot_id: int, sequence_number: int | None = None
+) -> Iterator[ManifestEntry]:
+    """Yield entries of new files.
+
+    Args:
+        data_files: The files.
+        snapshot_id: What adds them.
+        sequence_number: Of their rows, when those are older than the snapshot; None for rows that
+            are new: the catalog gives the whole snapshot a number when it lands.
+
+    """
     for data_file in data_files:
-        # Without sequence numbers: the catalog gives the whole snapshot one when it lands.
         yield ManifestEntry.from_args(
             status=ManifestEntryStatus.ADDED,
             snapshot_id=snapshot_id,
-            sequence_number=None,
+            sequence_number=sequence_number,
             file_sequence_number=None,
             data_file=data_file,
         )
 
 
-def _existing(entry: ManifestEntry) -> ManifestEntry:
+def existing(entry: ManifestEntry) -> ManifestEntry:
+    """Return the entry of a file that an earlier snapshot added, for another manifest."""
     return ManifestEntry.from_args(
         status=ManifestEntryStatus.EXISTING,
         snapshot_id=entry.snapshot_id,
@@ -215,6 +245,10 @@ def _existing(entry: ManifestEntry) -> ManifestEntry:
     )
 
 
-def _write_entries(writer: ManifestWriter, entries: Iterable[ManifestEntry]) -> None:
-    for entry in entries:
-        writer.add_entry(entry)
+def _schema_of(metadata: TableMetadata, spec: PartitionSpec) -> Schema:
+    """Return the newest schema that has all columns of a spec: an old spec's may be dropped."""
+    needed = {field.source_id for field in spec.fields}
+    current = metadata.schema()
+    older = sorted(metadata.schemas, key=lambda schema: schema.schema_id, reverse=True)
+    fitting = (schema for schema in (current, *older) if needed <= set(schema.field_ids))
+    return next(fitting, current)

@@ -21,7 +21,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertCurrentSchemaId,
@@ -38,25 +38,16 @@ from pyiceberg.table.update import (
 from k2i_core.errors import CommitStateUnknownError, CorruptionError, ErrorKind
 from k2i_core.iceberg.data_files import DataFileMaker
 from k2i_core.iceberg.failures import foreign_exceptions, reason, translate, translated
-from k2i_core.iceberg.gateway import SnapshotChange, SnapshotView, TableView
+from k2i_core.iceberg.gateway import RefView, SnapshotChange, SnapshotView, TableView
 from k2i_core.iceberg.locations import is_inside, normalise
-from k2i_core.iceberg.manifests import Append, read_live_entries
+from k2i_core.iceberg.manifests import NewSnapshot, read_live_entries, write_append
+from k2i_core.iceberg.refs import assert_refs
+from k2i_core.iceberg.replace import ManifestMemory, NewFiles
+from k2i_core.iceberg.summaries import KEPT_ENTRIES, FileChanges, make_summary
 from k2i_core.ledger import CHECKPOINT_KEY
+from k2i_core.records import WrittenFile
 
 K2I_PREFIX = "k2i."
-
-_TOTALS = {
-    "total-data-files": "added-data-files",
-    "total-records": "added-records",
-    "total-files-size": "added-files-size",
-    "total-delete-files": "",
-    "total-position-deletes": "",
-    "total-equality-deletes": "",
-}
-"""Cumulative summary entries → what this append adds to each; nothing to deletes."""
-
-_KEPT = frozenset({*_TOTALS, "added-records"})
-"""Entries of a summary that reports read, besides k2i's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +58,7 @@ class Request:
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
     removed_snapshot_ids: tuple[int, ...] = ()
+    keeps_removed_files: bool = False
 
 
 class PyIcebergGateway:
@@ -87,6 +79,7 @@ class PyIcebergGateway:
         self._identifier = identifier
         self._catalog: Catalog | None = None
         self._data_files = DataFileMaker()
+        self._manifests = ManifestMemory()
         self._field_ids: dict[tuple[str, int], frozenset[int]] = {}
         self._snapshots: dict[int, SnapshotView] = {}
         self._store: FileIO | None = None
@@ -126,12 +119,20 @@ class PyIcebergGateway:
                 ref.snapshot_id for name, ref in metadata.refs.items() if name != MAIN_BRANCH
             ),
             handle=table,
+            refs={
+                name: RefView(
+                    ref.snapshot_id,
+                    is_branch=ref.snapshot_ref_type is SnapshotRefType.BRANCH,
+                    max_snapshot_age_ms=ref.max_snapshot_age_ms,
+                    min_snapshots_to_keep=ref.min_snapshots_to_keep,
+                )
+                for name, ref in metadata.refs.items()
+            },
         )
 
     def prepare(self, view: TableView, change: SnapshotChange) -> Request:
         """Write manifests for `change` on top of `view`; nothing is visible yet."""
         table = _table(view)
-        assert all(file.spec_id == view.spec_id for file in change.files)
         assert change.timestamp_ms > view.last_updated_ms
         # A rewind needs no update of its own: the new snapshot is a child of the old one, and the
         # one move of `main` goes from the head that is asserted to that child.
@@ -139,9 +140,11 @@ class PyIcebergGateway:
         if change.rewind_to_snapshot_id is not None:
             parent_snapshot_id = change.rewind_to_snapshot_id
         with translated(f"write manifests of table {self._identifier}"):
-            data_files = [self._data_files.make(table, file) for file in change.files]
-            append = Append(table, change.snapshot_id, parent_snapshot_id)
-            manifest_list = append.write(data_files)
+            new = NewSnapshot(table, change.snapshot_id, parent_snapshot_id)
+            manifest_list, changes = self._write_manifests(new, change)
+        parent = None
+        if parent_snapshot_id is not None:
+            parent = table.metadata.snapshot_by_id(parent_snapshot_id)
         updates: list[TableUpdate] = [
             AddSnapshotUpdate(
                 snapshot=Snapshot.model_validate(
@@ -151,7 +154,13 @@ class PyIcebergGateway:
                         "sequence-number": table.metadata.next_sequence_number(),
                         "timestamp-ms": change.timestamp_ms,
                         "manifest-list": manifest_list,
-                        "summary": _summary(table, parent_snapshot_id, data_files, change.summary),
+                        "summary": make_summary(
+                            Operation.REPLACE if change.is_replace else Operation.APPEND,
+                            parent,
+                            changes,
+                            table.specs(),
+                            change.summary,
+                        ),
                         "schema-id": view.schema_id,
                     }
                 )
@@ -163,7 +172,31 @@ class PyIcebergGateway:
         if change.removed_snapshot_ids:
             removed = list(change.removed_snapshot_ids)
             updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": removed}))
-        return Request(table, tuple(updates), _requirements(view), change.removed_snapshot_ids)
+        requirements = _requirements(view)
+        if change.removed_snapshot_ids:
+            requirements += assert_refs(self._connect(), table.metadata)
+        return Request(
+            table,
+            tuple(updates),
+            requirements,
+            change.removed_snapshot_ids,
+            keeps_removed_files=change.keeps_removed_files,
+        )
+
+    def _write_manifests(self, new: NewSnapshot, change: SnapshotChange) -> tuple[str, FileChanges]:
+        """Write what a snapshot needs; returns its manifest list's location and its files."""
+        if change.replacements:
+            replacements = [
+                NewFiles(r.removed_paths, self._make_data_files(new.table, r.files))
+                for r in change.replacements
+            ]
+            return self._manifests.replace(new, replacements)
+        data_files = self._make_data_files(new.table, change.files)
+        return write_append(new, data_files), FileChanges(data_files)
+
+    def _make_data_files(self, table: Table, files: Sequence[WrittenFile]) -> tuple[DataFile, ...]:
+        assert all(file.spec_id == table.metadata.default_spec_id for file in files)
+        return tuple(self._data_files.make(table, file) for file in files)
 
     def send(self, request: object) -> None:
         """Ask the catalog once."""
@@ -179,7 +212,7 @@ class PyIcebergGateway:
             )
             raise CommitStateUnknownError(message) from error
         _delete_forgotten_metadata(request.table, response.metadata)
-        if request.removed_snapshot_ids:
+        if request.removed_snapshot_ids and not request.keeps_removed_files:
             _delete_removed_lists(request.table, response.metadata, request.removed_snapshot_ids)
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
@@ -192,6 +225,15 @@ class PyIcebergGateway:
             assert head is not None
             entries = read_live_entries(table.io, head.manifests(table.io))
             return any(entry.snapshot_id == snapshot_id for entry in entries)
+
+    def missing(self, view: TableView, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that are no live data files of the head; cheap to repeat."""
+        if view.head_snapshot_id is None:
+            return set(paths)
+        table = _table(view)
+        with translated(f"read manifests of table {self._identifier}"):
+            manifests = NewSnapshot(table, 0, view.head_snapshot_id).parent_manifests()
+            return self._manifests.missing(table.io, manifests, paths)
 
     def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
         """Return those of `paths`, data files, that any retained snapshot of `view` reaches.
@@ -308,7 +350,7 @@ def _snapshot_view(snapshot: Snapshot) -> SnapshotView:
     summary: dict[str, str] = {}
     if snapshot.summary is not None:
         stored = snapshot.summary.additional_properties
-        summary = {k: v for k, v in stored.items() if k.startswith(K2I_PREFIX) or k in _KEPT}
+        summary = {k: v for k, v in stored.items() if k.startswith(K2I_PREFIX) or k in KEPT_ENTRIES}
         summary["operation"] = snapshot.summary.operation.value
     return SnapshotView(
         snapshot_id=snapshot.snapshot_id,
@@ -317,38 +359,6 @@ def _snapshot_view(snapshot: Snapshot) -> SnapshotView:
         timestamp_ms=snapshot.timestamp_ms,
         summary=summary,
     )
-
-
-def _summary(
-    table: Table,
-    parent_snapshot_id: int | None,
-    data_files: Sequence[DataFile],
-    entries: Mapping[str, str],
-) -> Summary:
-    """Make the summary: the caller's entries, what was added, and totals where the parent has any.
-
-    Source:
-        The optional snapshot summary fields of the Iceberg specification.
-
-    """
-    added = {
-        "added-data-files": len(data_files),
-        "added-records": sum(f.record_count for f in data_files),
-        "added-files-size": sum(f.file_size_in_bytes for f in data_files),
-    }
-    parent: Mapping[str, str] = dict.fromkeys(_TOTALS, "0")
-    if parent_snapshot_id is not None:
-        snapshot = table.metadata.snapshot_by_id(parent_snapshot_id)
-        assert snapshot is not None
-        parent = snapshot.summary.additional_properties if snapshot.summary else {}
-    summary = {key: str(count) for key, count in added.items() if count}
-    if data_files and table.spec().fields:
-        summary["changed-partition-count"] = str(len({str(f.partition) for f in data_files}))
-    for total, addition in _TOTALS.items():
-        # A total that a foreign writer left out stays out, because ours would be wrong.
-        if parent.get(total, "").isdecimal():
-            summary[total] = str(int(parent[total]) + added.get(addition, 0))
-    return Summary(Operation.APPEND, **summary, **entries)
 
 
 def _move_main(table: Table, snapshot_id: int) -> SetSnapshotRefUpdate:
@@ -395,6 +405,8 @@ def _delete_removed_lists(
     left = {snapshot.snapshot_id: snapshot for snapshot in after.snapshots}
     if any(snapshot_id in left for snapshot_id in removed_snapshot_ids):
         return
+    if not after.metadata_log or after.metadata_log[-1].metadata_file != before.metadata_location:
+        return  # something else came between, which may have been a tag on a removed snapshot
     history: list[Snapshot] = []
     main = after.refs.get(MAIN_BRANCH)
     snapshot_id = main.snapshot_id if main else None

@@ -5,15 +5,17 @@ Method: one suite over the fake, PyIceberg on SQLite with local files, and PyIce
 catalog with S3. Two gateways with connections of their own stand for two workers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyiceberg.manifest import ManifestEntry, ManifestFile
 
 from k2i_core.clock import RandomIds, SystemClock
-from k2i_core.errors import CommitStateUnknownError, ConflictError, CorruptionError
-from k2i_core.iceberg.gateway import SnapshotChange, TableGateway, TableView
+from k2i_core.errors import CommitStateUnknownError, ConflictError, CorruptionError, ErrorKind
+from k2i_core.iceberg.gateway import Replacement, SnapshotChange, TableGateway, TableView
+from k2i_core.iceberg.manifests import NewSnapshot
 from k2i_core.ledger import CHECKPOINT_KEY
 from k2i_core.records import WrittenFile
 from tests.contract.gateway_backends import (
@@ -391,3 +393,225 @@ def test_a_path_is_the_same_file_however_it_is_spelled(tmp_path: Path) -> None:
     plain = file.path.removeprefix("file://")
 
     assert gateway.reachable(gateway.load(), [plain, file.path]) == {plain, file.path}
+
+
+def replacing(
+    view: TableView, removed: list[WrittenFile], *files: WrittenFile, text: str = CHECKPOINT
+) -> SnapshotChange:
+    replacement = Replacement(frozenset(file.path for file in removed), files)
+    return replace(change_on(view, text=text), replacements=(replacement,))
+
+
+def send_replacing(
+    gateway: TableGateway, removed: list[WrittenFile], *files: WrittenFile
+) -> SnapshotChange:
+    view = gateway.load()
+    change = replacing(view, removed, *files)
+    gateway.send(gateway.prepare(view, change))
+    return change
+
+
+def test_files_can_be_replaced_by_others(backend: Backend, gateway: TableGateway) -> None:
+    small = [backend.write_file(n) for n in (1, 2, 3)]
+    kept = commit(gateway, *small)
+    merged = backend.write_file(3)
+
+    change = send_replacing(gateway, small[:2], merged)
+
+    view = gateway.load()
+    head = view.snapshots[change.snapshot_id]
+    assert backend.row_count() == 6
+    assert head.summary["operation"] == "replace"
+    assert head.summary[CHECKPOINT_KEY] == CHECKPOINT
+    assert head.parent_snapshot_id == kept
+    assert gateway.has_live_entry(view, change.snapshot_id)
+    assert gateway.has_live_entry(view, kept)
+    removed = {file.path for file in small[:2]}
+    assert gateway.missing(view, [file.path for file in (*small, merged)]) == removed
+    # The snapshot before it is still there, and needs them.
+    assert gateway.reachable(view, removed) == removed
+
+
+def test_what_only_a_given_up_snapshot_had_is_not_reachable_after_a_replacement(
+    backend: Backend, gateway: TableGateway
+) -> None:
+    small = [backend.write_file() for _ in range(2)]
+    first = commit(gateway, *small)
+    send_replacing(gateway, small, backend.write_file(2))
+    view = gateway.load()
+
+    change = replace(change_on(view), removed_snapshot_ids=(first,))
+    gateway.send(gateway.prepare(view, change))
+
+    after = gateway.load()
+    assert gateway.reachable(after, [file.path for file in small]) == set()
+    assert backend.row_count() == 2
+
+
+def test_a_file_that_is_not_live_cannot_be_replaced(
+    backend: Backend, gateway: TableGateway
+) -> None:
+    small = [backend.write_file() for _ in range(3)]
+    commit(gateway, *small)
+    send_replacing(gateway, small[:2], backend.write_file(2))
+    view = gateway.load()
+
+    with pytest.raises(ConflictError) as caught:
+        gateway.prepare(view, replacing(view, small[1:], backend.write_file(2)))
+
+    assert caught.value.kind is ErrorKind.INPUTS_GONE
+    assert backend.row_count() == 3
+
+
+def test_of_two_replacements_of_one_file_one_lands(backend: Backend) -> None:
+    one, other = backend.connect(), backend.connect()
+    small = [backend.write_file() for _ in range(3)]
+    commit(one, *small)
+    view = one.load()
+    request = one.prepare(view, replacing(view, small[:2], backend.write_file(2)))
+    send_replacing(other, small[1:], backend.write_file(2))
+
+    with pytest.raises(REFUSED):
+        one.send(request)
+
+    after = one.load()
+    assert one.missing(after, [small[0].path, small[1].path]) == {small[1].path}
+    assert backend.row_count() == 3
+
+
+def test_a_replacement_beside_appends_lands_at_a_later_attempt(backend: Backend) -> None:
+    compactor, worker = backend.connect(), backend.connect()
+    small = [backend.write_file() for _ in range(4)]
+    for file in small:
+        commit(worker, file)
+    merged = backend.write_file(3)
+    for _ in range(3):
+        view = compactor.load()
+        request = compactor.prepare(view, replacing(view, small[:3], merged, text="stale"))
+        commit(worker, backend.write_file(10))
+        with pytest.raises(REFUSED):
+            compactor.send(request)
+
+    send_replacing(compactor, small[:3], merged)
+
+    assert backend.row_count() == 34
+    commit(worker, backend.write_file(1))
+    assert backend.row_count() == 35
+    assert worker.missing(worker.load(), [file.path for file in small]) == {
+        file.path for file in small[:3]
+    }
+
+
+def test_nothing_is_live_in_an_empty_table(gateway: TableGateway) -> None:
+    assert gateway.missing(gateway.load(), ["memory://x"]) == {"memory://x"}
+    assert gateway.missing(gateway.load(), []) == set()
+
+
+def test_a_replacement_is_written_as_the_iceberg_specification_says(tmp_path: Path) -> None:
+    backend = sqlite_backend(tmp_path)
+    gateway = backend.connect()
+    small = [backend.write_file(n) for n in (1, 2, 3)]
+    added_by = [commit(gateway, file) for file in small]
+    before = summary_of(backend)
+
+    change = send_replacing(gateway, [small[0], small[1]], merged := backend.write_file(3))
+
+    table = backend.catalog.load_table(backend.identifier)
+    head = table.current_snapshot()
+    assert head is not None
+    manifests = head.manifests(table.io)
+    entries = [
+        e for m in manifests for e in m.fetch_manifest_entry(table.io, discard_deleted=False)
+    ]
+    seen = {
+        e.data_file.file_path: (
+            e.status.name,
+            e.snapshot_id,
+            e.sequence_number,
+            e.file_sequence_number,
+        )
+        for e in entries
+    }
+    assert seen == {
+        small[0].path: ("DELETED", change.snapshot_id, 1, 1),
+        small[1].path: ("DELETED", change.snapshot_id, 2, 2),
+        small[2].path: ("ADDED", added_by[2], 3, 3),
+        # The rows are as old as the youngest of them; the file is as young as its snapshot.
+        merged.path: ("ADDED", change.snapshot_id, 2, 4),
+    }
+    after = summary_of(backend)
+    for total, plus, minus in (
+        ("total-data-files", "added-data-files", "deleted-data-files"),
+        ("total-records", "added-records", "deleted-records"),
+        ("total-files-size", "added-files-size", "removed-files-size"),
+    ):
+        assert int(after[total]) == int(before[total]) + int(after[plus]) - int(after[minus])
+    assert after["total-data-files"] == "2"
+    assert after["total-records"] == "6"
+    commit(gateway)
+    assert DELETED_FILES not in counts_of(backend)
+
+
+DELETED_FILES = "manifests with nothing but deleted files"
+
+
+def summary_of(backend: IcebergBackend) -> dict[str, str]:
+    head = backend.catalog.load_table(backend.identifier).current_snapshot()
+    assert head is not None
+    assert head.summary is not None
+    return head.summary.additional_properties
+
+
+def counts_of(backend: IcebergBackend) -> set[str]:
+    table = backend.catalog.load_table(backend.identifier)
+    head = table.current_snapshot()
+    assert head is not None
+    manifests = head.manifests(table.io)
+    return {
+        DELETED_FILES for m in manifests if not m.added_files_count and not m.existing_files_count
+    }
+
+
+def test_replacing_some_files_of_a_manifest_keeps_the_others(tmp_path: Path) -> None:
+    backend = sqlite_backend(tmp_path)
+    gateway = backend.connect()
+    small = [backend.write_file(n) for n in (1, 2, 3)]
+    added_by = commit(gateway, *small)
+    send_replacing(gateway, small[:2], backend.write_file(3))
+
+    table = backend.catalog.load_table(backend.identifier)
+    head = table.current_snapshot()
+    assert head is not None
+    entries = [e for m in head.manifests(table.io) for e in m.fetch_manifest_entry(table.io)]
+    (left,) = (e for e in entries if e.data_file.file_path == small[2].path)
+    assert (left.status.name, left.snapshot_id) == ("EXISTING", added_by)
+    assert (left.sequence_number, left.file_sequence_number) == (1, 1)
+    assert left.data_file.lower_bounds
+
+
+def test_rewritten_manifests_are_used_again_by_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = sqlite_backend(tmp_path)
+    compactor, worker = backend.connect(), backend.connect()
+    small = [backend.write_file() for _ in range(40)]
+    commit(worker, *small)
+    merged = backend.write_file(39)
+    written: list[int] = []
+    write = NewSnapshot.write_manifest
+
+    def counting(self: NewSnapshot, spec_id: int, entries: Iterable[ManifestEntry]) -> ManifestFile:
+        listed = list(entries)
+        written.append(len([e for e in listed if e.status.name == "EXISTING"]))
+        return write(self, spec_id, listed)
+
+    monkeypatch.setattr(NewSnapshot, "write_manifest", counting)
+    for _ in range(2):
+        view = compactor.load()
+        compactor.prepare(view, replacing(view, small[1:], merged))
+        commit(worker, backend.write_file())
+    assert sum(written) == 1
+
+    send_replacing(compactor, small[1:], merged)
+
+    assert backend.row_count() == 42

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from k2i_core.crash_points import CrashPoint
+from k2i_core.crash_points import WORKER_POINTS, CrashPoint
 from k2i_core.dev.orders import ORDERS
 from k2i_core.dev.produce import fill
 from tests.e2e.pipelines import ROOT, write_pipeline
@@ -32,8 +32,8 @@ def test_every_record_is_there_once_after_a_kill_at_every_step(
     pipeline = write_pipeline(tmp_path / "kills", kafka.bootstrap_servers, name)
     next_id = 0
     # Dead letters make two commits of a flush: some points are announced once for each.
-    plan = [(point, 1) for point in CrashPoint]
-    plan += [(point, 4) for point in CrashPoint if point in SECOND_TIME]
+    plan = [(point, 1) for point in WORKER_POINTS]
+    plan += [(point, 4) for point in WORKER_POINTS if point in SECOND_TIME]
     for point, occurrence in plan:
         fill(
             kafka.bootstrap_servers,

@@ -94,6 +94,9 @@ class FaultyGateway:
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
         return self._inner.has_live_entry(view, snapshot_id)
 
+    def missing(self, view: TableView, paths: Collection[str]) -> set[str]:
+        return self._inner.missing(view, paths)
+
     def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
         return self._inner.reachable(view, paths)
 

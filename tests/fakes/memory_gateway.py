@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 
+from k2i_core.errors import ConflictError, ErrorKind
 from k2i_core.iceberg.gateway import SnapshotChange, SnapshotView, TableView
 from tests.fakes.memory_table import MemoryTable, Request, Version
 
@@ -37,19 +38,25 @@ class MemoryGateway:
         parent = base.head
         if change.rewind_to_snapshot_id is not None:
             parent = change.rewind_to_snapshot_id
+        removed = frozenset(path for r in change.replacements for path in r.removed_paths)
+        if not removed <= base.live.keys():
+            message = "a file to replace is not live"
+            raise ConflictError(message, kind=ErrorKind.INPUTS_GONE)
         snapshot = SnapshotView(
             change.snapshot_id,
             parent,
             view.last_sequence_number + 1,
             change.timestamp_ms,
-            dict(change.summary),
+            {**change.summary, "operation": "replace" if change.is_replace else "append"},
         )
-        paths = tuple(file.path for file in change.files)
+        replacing = (file for r in change.replacements for file in r.files)
+        paths = tuple(file.path for file in (*change.files, *replacing))
         return Request(
             base,
             snapshot,
             parent,
             paths,
+            removed,
             properties=dict(change.properties),
             expired=frozenset(change.removed_snapshot_ids),
         )
@@ -61,6 +68,10 @@ class MemoryGateway:
 
     def has_live_entry(self, view: TableView, snapshot_id: int) -> bool:
         return snapshot_id in version_of(view).live.values()
+
+    def missing(self, view: TableView, paths: Collection[str]) -> set[str]:
+        self._pause("missing")
+        return set(paths) - version_of(view).live.keys()
 
     def reachable(self, view: TableView, paths: Collection[str]) -> set[str]:
         self._pause("reachable")

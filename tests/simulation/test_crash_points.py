@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from k2i_core.crash_points import CrashPoint
+from k2i_core.crash_points import WORKER_POINTS, CrashPoint
 from k2i_core.ledger import Share
 from k2i_core.offsets import TopicPartition
 from tests.fakes.faults import Reply
@@ -106,14 +106,14 @@ def run_undisturbed(*, is_inline: bool = True) -> ScriptedWorld:
 UNDISTURBED = run_undisturbed()
 ANNOUNCED = [
     (point, occurrence)
-    for point in CrashPoint
+    for point in WORKER_POINTS
     for occurrence in range(1, UNDISTURBED.announced[point] + 1)
 ]
 REQUESTS = range(1, UNDISTURBED.request_count + 1)
 
 
 def test_every_crash_point_is_announced():
-    assert set(UNDISTURBED.announced) == set(CrashPoint)
+    assert set(UNDISTURBED.announced) == set(WORKER_POINTS)
 
 
 @pytest.mark.parametrize("is_inline", [True, False], ids=["inline", "lanes"])

@@ -1,0 +1,137 @@
+"""Maintenance of a pipeline's tables, built from its file: what the command line and jobs call.
+
+Nothing here needs a running worker or stops one. Every step may run beside any other, twice at
+once, and again after it was killed.
+"""
+
+from k2i_core.clock import Clock, RandomIds
+from k2i_core.config import Pipeline
+from k2i_core.crash_points import Observer, ignore
+from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.iceberg.commit import TableCommitter
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.unreachable import table_of
+from k2i_core.maintenance.expiration import ExpirationLimits, expire_table
+from k2i_core.maintenance.health import TableHealth, measure
+from k2i_core.maintenance.orphans import sweep_table
+from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
+from k2i_core.wiring.settings import catalog_opener, commit_limits
+
+
+def tables_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the pipeline's tables that exist: the target, then the dead letters.
+
+    Raises:
+        ConfigError: The target does not exist yet.
+        UnavailableError: The catalog did not answer.
+
+    """
+    open_catalog = catalog_opener(pipeline)
+    found = [pipeline.table.identifier]
+    PyIcebergGateway(open_catalog, pipeline.table.identifier).load()
+    try:
+        PyIcebergGateway(open_catalog, pipeline.dead_letter_table).load()
+    except ConfigError as error:
+        if error.kind is not ErrorKind.TABLE_MISSING:
+            raise
+    else:
+        found.append(pipeline.dead_letter_table)
+    return tuple(found)
+
+
+def expire_snapshots(
+    pipeline: Pipeline,
+    identifier: str,
+    clock: Clock,
+    *,
+    is_dry_run: bool = False,
+    progress: Progress = no_progress,
+    observe: Observer = ignore,
+) -> MaintenanceReport:
+    """Give up old snapshots of one table and delete what only they needed.
+
+    Raises:
+        ConfigError: k2i never committed to the table, or it may not be deleted from.
+        UnavailableError: Catalog or store failed; run it again.
+        CorruptionError: The ledger cannot be believed; nothing was deleted.
+
+    """
+    return expire_table(
+        _committer(pipeline, identifier, clock, observe),
+        expiration_limits(pipeline),
+        clock,
+        is_dry_run=is_dry_run,
+        progress=progress,
+        observe=observe,
+    )
+
+
+def remove_orphans(
+    pipeline: Pipeline,
+    identifier: str,
+    clock: Clock,
+    *,
+    is_dry_run: bool = False,
+    progress: Progress = no_progress,
+    observe: Observer = ignore,
+) -> MaintenanceReport:
+    """Delete files of one table's folders that nothing needs.
+
+    Raises:
+        ConfigError: k2i never committed to the table, its location is shared with another table,
+            or it may not be deleted from.
+        UnavailableError: Catalog or store failed; run it again.
+        CorruptionError: The ledger cannot be believed, or the listing misses live files; nothing
+            was deleted.
+
+    """
+    return sweep_table(
+        _committer(pipeline, identifier, clock, observe),
+        catalog_opener(pipeline),
+        clock,
+        age_seconds_min=pipeline.maintenance.orphans.older_than,
+        is_dry_run=is_dry_run,
+        progress=progress,
+        observe=observe,
+    )
+
+
+def table_health(pipeline: Pipeline, identifier: str, clock: Clock) -> TableHealth:
+    """Measure one table; `maintenance.health.needs` judges the result.
+
+    Raises:
+        ConfigError: The table does not exist.
+        UnavailableError: Catalog or store failed.
+
+    """
+    view = PyIcebergGateway(catalog_opener(pipeline), identifier).load()
+    return measure(
+        table_of(view),
+        target_file_bytes=pipeline.maintenance.compaction.target_file_bytes,
+        now_ms=clock.now_ms(),
+    )
+
+
+def expiration_limits(pipeline: Pipeline) -> ExpirationLimits:
+    """Return the pipeline file's `maintenance.expiration` as plain values."""
+    expiration = pipeline.maintenance.expiration
+    return ExpirationLimits(
+        age_seconds_max=expiration.older_than,
+        count_min=expiration.retain_last,
+        count_max=expiration.max_snapshots,
+        reader_grace_seconds=expiration.reader_grace,
+    )
+
+
+def _committer(
+    pipeline: Pipeline, identifier: str, clock: Clock, observe: Observer
+) -> TableCommitter:
+    """Return what commits maintenance; a lost request leaves garbage, so no attempt is logged."""
+    return TableCommitter(
+        PyIcebergGateway(catalog_opener(pipeline), identifier),
+        clock,
+        RandomIds(),
+        commit_limits(pipeline),
+        log_attempt=lambda _table, _snapshot_id: None,
+        observe=observe,
+    )
