@@ -53,6 +53,9 @@ orchestration: # in Dagster; the defaults suit a pipeline that runs for months, 
   audit_schedule: "* * * * *"
   owners: ["team:demo"]
   tags: {{tier: demo}}
+maintenance: # in Dagster, too: small files are put together while more come
+  health: {{schedule: "* * * * *"}}
+  compaction: {{schedule: "*/2 * * * *"}}
 state_directory: {state}
 """
 
