@@ -149,6 +149,8 @@ class WriteTarget:
             much smaller. False for readers without them, such as Iceberg's own vectorized Spark
             reader before 1.10.
         limits: Memory and handles.
+        is_presorted: Rows come in the order of `sort_keys` already: they are written as they come,
+            and the files say that they are sorted.
     """
 
     schema: pa.Schema
@@ -164,6 +166,12 @@ class WriteTarget:
     codec_level: int | None = 1
     delta_encodings: bool = True
     limits: WriteLimits = WriteLimits()
+    is_presorted: bool = False
+
+    @property
+    def is_to_sort(self) -> bool:
+        """Tell whether rows have to be sorted before they are written."""
+        return bool(self.sort_keys) and not self.is_presorted
 
     def __post_init__(self) -> None:
         """A target that contradicts itself is the adapter's bug."""

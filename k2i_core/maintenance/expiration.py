@@ -27,7 +27,7 @@ from k2i_core.iceberg.deletion import delete_files, outside, refuse_if_kept
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import RefView, SnapshotView, TableView
 from k2i_core.iceberg.refs import lost_refs
-from k2i_core.iceberg.retention import MAIN
+from k2i_core.iceberg.retention import MAIN, is_append
 from k2i_core.iceberg.unreachable import (
     RemovedFiles,
     removed_files,
@@ -112,6 +112,8 @@ def plan_expiration(view: TableView, limits: ExpirationLimits, now_ms: int) -> E
             waiting.add(stray.snapshot_id)
     removed = [s for i, s in view.snapshots.items() if i not in kept]
     removed.sort(key=lambda s: s.sequence_number)
+    if len(removed) == 1 and _has_appended_child(view, removed[0]):
+        removed = []  # the commit adds a snapshot itself, and this one holds nothing to win
     return ExpirationPlan(tuple(s.snapshot_id for s in removed[:REMOVED_MAX]), len(waiting))
 
 
@@ -143,6 +145,11 @@ def _kept_of(
             return
         yield snapshot, is_open and is_due
         has_carrier = has_carrier or CHECKPOINT_KEY in snapshot.summary
+
+
+def _has_appended_child(view: TableView, parent: SnapshotView) -> bool:
+    children = (s for s in view.snapshots.values() if s.parent_snapshot_id == parent.snapshot_id)
+    return any(is_append(child) for child in children)
 
 
 def _left_ms(view: TableView, stray: SnapshotView) -> int:

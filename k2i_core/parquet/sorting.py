@@ -17,20 +17,30 @@ from k2i_core.write_target import SortKey, WriteTarget
 
 def sort_rows(rows: pa.RecordBatch, sort_keys: tuple[SortKey, ...]) -> pa.RecordBatch:
     """Return `rows` in the order of `sort_keys`; equal rows keep their order."""
-    columns = [_order_column(rows, key) for key in sort_keys]
-    names = [str(index) for index in range(len(columns))]
-    keys = pa.RecordBatch.from_arrays(columns, names=names)
+    return rows.take(sorted_indices(key_columns(rows, sort_keys), sort_keys))
+
+
+def key_columns(rows: pa.RecordBatch, sort_keys: tuple[SortKey, ...]) -> pa.RecordBatch:
+    """Return n rows × what the rows are ordered by, one column a key."""
+    columns = [order_column(rows, key) for key in sort_keys]
+    return pa.RecordBatch.from_arrays(columns, names=[str(n) for n in range(len(columns))])
+
+
+def sorted_indices(keys: pa.RecordBatch, sort_keys: tuple[SortKey, ...]) -> pa.UInt64Array:
+    """Return where each row of `keys` (see `key_columns`) comes from; equal rows keep their order.
+
+    The columns of `keys` are already transformed; of `sort_keys` only directions count.
+    """
     options = [
         (
             name,
             "descending" if key.descending else "ascending",
             "at_start" if key.nulls_first else "at_end",
         )
-        for name, key in zip(names, sort_keys, strict=True)
+        for name, key in zip(keys.schema.names, sort_keys, strict=True)
     ]
     # The published types know the two-part form of a key only.
-    order = pc.sort_indices(keys, sort_keys=cast("Any", options))
-    return rows.take(order)
+    return pc.sort_indices(keys, sort_keys=cast("Any", options))
 
 
 def sorting_columns(target: WriteTarget) -> list[pq.SortingColumn]:
@@ -52,7 +62,8 @@ def sorting_columns(target: WriteTarget) -> list[pq.SortingColumn]:
     return described
 
 
-def _order_column(rows: pa.RecordBatch, key: SortKey) -> "pa.Array[Any]":
+def order_column(rows: pa.RecordBatch, key: SortKey) -> "pa.Array[Any]":
+    """Return what one key orders rows by, in a type whose order is Iceberg's."""
     column = column_at(rows, key.source_path)
     if key.transform is not None:
         column = key.transform(column)

@@ -180,7 +180,7 @@ class RollingWriter:
             self._encode(key, lane)
 
     def _is_worth_encoding(self, waiting: _Buffer) -> bool:
-        if not self._target.sort_keys:
+        if not self._target.is_to_sort:
             return self._is_worth_a_row_group(waiting)
         if waiting.byte_count < self._target.target_file_bytes:
             return False
@@ -216,7 +216,7 @@ class RollingWriter:
     def _encode(self, key: str, lane: _Lane) -> None:
         """Write everything that waits in the lane; afterwards a sorted lane has no open file."""
         table = lane.waiting.take_all()
-        if self._target.sort_keys:
+        if self._target.is_to_sort:
             (rows,) = table.combine_chunks().to_batches()
             table = pa.Table.from_batches([sort_rows(rows, self._target.sort_keys)])
         bytes_per_row = max(table.nbytes / table.num_rows, 1.0)
@@ -231,7 +231,7 @@ class RollingWriter:
             self._arrow_bytes += row_count * bytes_per_row
             if self._is_full(file, (table.num_rows - start) * bytes_per_row):
                 self._finish(key, lane)
-        if self._target.sort_keys and lane.file is not None:
+        if self._target.is_to_sort and lane.file is not None:
             self._finish(key, lane)
 
     def _row_group_rows(self, remaining_rows: int, bytes_per_row: float, file: ParquetFile) -> int:
@@ -247,7 +247,7 @@ class RollingWriter:
         target_bytes = self._target.target_file_bytes
         encoded_row_bytes = bytes_per_row * self._encoded_share()
         free_bytes = target_bytes - file.byte_count
-        if self._target.sort_keys:
+        if self._target.is_to_sort:
             overshoot_bytes = remaining_rows * encoded_row_bytes - free_bytes
             if overshoot_bytes <= target_bytes * REMAINDER_SHARE_MIN:
                 return remaining_rows
@@ -256,7 +256,7 @@ class RollingWriter:
     def _is_full(self, file: ParquetFile, remaining_bytes: float) -> bool:
         if file.byte_count < self._target.target_file_bytes * FULL_SHARE:
             return False
-        if not self._target.sort_keys:
+        if not self._target.is_to_sort:
             return True
         remainder = remaining_bytes * self._encoded_share()
         return remainder > self._target.target_file_bytes * REMAINDER_SHARE_MIN

@@ -17,8 +17,7 @@ import duckdb
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
-from k2i_core.query.duckdb_connection import (
+from k2i_core.duckdb_connection import (
     Engines,
     allow_store,
     load_extensions,
@@ -26,6 +25,7 @@ from k2i_core.query.duckdb_connection import (
     quote,
     quote_name,
 )
+from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
 
 BATCH_ROW_COUNT = 16_384
 """Larger waits longer for the first rows; smaller pays more calls a row."""

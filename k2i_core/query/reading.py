@@ -17,11 +17,11 @@ from pyiceberg.expressions import BooleanExpression
 
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline, load_pipeline
+from k2i_core.duckdb_connection import Engines
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.query.committed import QueryLimits, QueryResult, query
-from k2i_core.query.duckdb_connection import Engines
 from k2i_core.query.union_read import KEY_COLUMN, UnionTable, UnionView
 
 

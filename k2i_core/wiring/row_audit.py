@@ -18,9 +18,9 @@ from k2i_core.audit.row_audit import (
     rows_sql,
 )
 from k2i_core.config import Pipeline
+from k2i_core.duckdb_connection import quote_name
 from k2i_core.offsets import TopicPartition
 from k2i_core.query.committed import QueryLimits, query
-from k2i_core.query.duckdb_connection import quote_name
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target, stored_ledger
 
