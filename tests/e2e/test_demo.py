@@ -129,6 +129,10 @@ def assert_green(document: dict[str, Any]) -> None:
     assert "failed" not in dagster["checks"].values(), dagster
 
 
+def statuses(document: dict[str, Any], job: str) -> set[str]:
+    return {run["status"] for run in document["dagster"]["runs"] if run["job"] == job}
+
+
 def test_a_second_run_goes_on_where_the_first_stopped(directory: Path) -> None:
     first = run_as_json(directory, "--seconds", "8")
 
