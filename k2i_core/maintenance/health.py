@@ -55,6 +55,7 @@ class TableHealth:
         metadata_file_bytes: The current metadata file, which every commit rewrites.
         metadata_bytes: That, the head's manifest list and its manifests: what planning reads.
         delete_file_count: Live delete files, which other writers made.
+        old_spec_file_count: Live data files of an older partition spec.
         partition_count: Iceberg partitions with live files.
         files_per_partition_max: Live files of the fullest Iceberg partition.
         projected_scan_seconds: What reading every row would cost one thread: all bytes at 200 MB/s,
@@ -77,6 +78,7 @@ class TableHealth:
     metadata_file_bytes: int = 0
     metadata_bytes: int = 0
     delete_file_count: int = 0
+    old_spec_file_count: int = 0
     partition_count: int = 0
     files_per_partition_max: int = 0
     projected_scan_seconds: float = 0.0
@@ -103,6 +105,9 @@ def needs(health: TableHealth, settings: Maintenance) -> tuple[Need, ...]:
             f"{health.small_files_per_partition_max} small files in one Iceberg partition, from "
             f"{compaction.min_input_files} on they are put together"
         )
+        found.append(Need("compaction", reason))
+    elif health.old_spec_file_count:
+        reason = f"{health.old_spec_file_count} data files of an older partition spec"
         found.append(Need("compaction", reason))
     full_count = -(-health.data_file_count // FULL_FILE_COUNT)
     if health.manifest_count > MANIFESTS_EXCESS + 2 * full_count:
@@ -146,7 +151,7 @@ def measure(table: Table, *, target_file_bytes: int, now_ms: int) -> TableHealth
             return TableHealth(name, None, metadata_file_bytes=metadata_file_bytes)
         list_bytes = len(table.io.new_input(head.manifest_list))
         manifests = head.manifests(table.io)
-        files = _FileCounts(target_file_bytes)
+        files = _FileCounts(target_file_bytes, metadata.default_spec_id)
         files.count(read_live_entries(table.io, _with_data(manifests)))
         delete_file_count = _delete_file_count(table.io, manifests)
     named = {ref.snapshot_id for ref in metadata.refs.values()}
@@ -169,6 +174,7 @@ def measure(table: Table, *, target_file_bytes: int, now_ms: int) -> TableHealth
         + list_bytes
         + sum(manifest.manifest_length for manifest in manifests),
         delete_file_count=delete_file_count,
+        old_spec_file_count=files.old_spec_count,
         partition_count=len(files.by_partition),
         files_per_partition_max=max(files.by_partition.values(), default=0),
         projected_scan_seconds=files.byte_count / SCAN_BYTES_PER_SECOND
@@ -180,9 +186,11 @@ def measure(table: Table, *, target_file_bytes: int, now_ms: int) -> TableHealth
 class _FileCounts:
     """Sums over live data files, in all and per Iceberg partition."""
 
-    def __init__(self, target_file_bytes: int) -> None:
+    def __init__(self, target_file_bytes: int, spec_id: int) -> None:
         self.target_file_bytes = target_file_bytes
+        self.spec_id = spec_id
         self.file_count = self.small_count = self.byte_count = self.row_count = 0
+        self.old_spec_count = 0
         self.by_partition: dict[str, int] = {}
         self.small_by_partition: dict[str, int] = {}
 
@@ -195,6 +203,7 @@ class _FileCounts:
             self.file_count += 1
             self.byte_count += data_file.file_size_in_bytes
             self.row_count += data_file.record_count
+            self.old_spec_count += data_file.spec_id != self.spec_id
             self.by_partition[partition] = self.by_partition.get(partition, 0) + 1
             if is_small(data_file.file_size_in_bytes, self.target_file_bytes):
                 self.small_count += 1

@@ -11,8 +11,10 @@ from k2i_core.errors import ConfigError, ErrorKind
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.unreachable import table_of
+from k2i_core.maintenance.compaction import CompactionOptions, MaintainedTable, compact_table
 from k2i_core.maintenance.expiration import ExpirationLimits, expire_table
 from k2i_core.maintenance.health import TableHealth, measure
+from k2i_core.maintenance.manifests import rewrite_table_manifests
 from k2i_core.maintenance.orphans import sweep_table
 from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
 from k2i_core.wiring.settings import catalog_opener, commit_limits
@@ -39,6 +41,73 @@ def tables_of(pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(found)
 
 
+def compact(
+    pipeline: Pipeline,
+    identifier: str,
+    clock: Clock,
+    *,
+    options: CompactionOptions,
+    is_dry_run: bool = False,
+    progress: Progress = no_progress,
+    observe: Observer = ignore,
+) -> MaintenanceReport:
+    """Put the small files of one table together; `compaction_options` makes the options.
+
+    Raises:
+        ConfigError: k2i never committed to the table, or it has delete files.
+        UnavailableError: Catalog or store failed; run it again.
+        CorruptionError: The ledger cannot be believed, or the rewritten rows are not the old ones;
+            nothing was committed.
+
+    """
+    return compact_table(
+        _maintained(pipeline, identifier, clock, observe),
+        options,
+        is_dry_run=is_dry_run,
+        progress=progress,
+        observe=observe,
+    )
+
+
+def compaction_options(pipeline: Pipeline) -> CompactionOptions:
+    """Return the pipeline file's `maintenance.compaction` as plain values."""
+    compaction = pipeline.maintenance.compaction
+    return CompactionOptions(
+        target_file_bytes=compaction.target_file_bytes,
+        min_input_files=compaction.min_input_files,
+        order=compaction.order,
+        z_order_by=compaction.z_order_by,
+        max_memory_bytes=compaction.max_memory_bytes,
+        max_bytes=compaction.max_bytes,
+        max_seconds=compaction.max_duration,
+    )
+
+
+def rewrite_manifests(
+    pipeline: Pipeline,
+    identifier: str,
+    clock: Clock,
+    *,
+    is_dry_run: bool = False,
+    progress: Progress = no_progress,
+    observe: Observer = ignore,
+) -> MaintenanceReport:
+    """Cluster the manifests of one table by Iceberg partition.
+
+    Raises:
+        ConfigError: k2i never committed to the table, or it has delete files.
+        UnavailableError: Catalog or store failed; run it again.
+        CorruptionError: The ledger cannot be believed.
+
+    """
+    return rewrite_table_manifests(
+        _maintained(pipeline, identifier, clock, observe),
+        is_dry_run=is_dry_run,
+        progress=progress,
+        observe=observe,
+    )
+
+
 def expire_snapshots(
     pipeline: Pipeline,
     identifier: str,
@@ -57,7 +126,7 @@ def expire_snapshots(
 
     """
     return expire_table(
-        _committer(pipeline, identifier, clock, observe),
+        _maintained(pipeline, identifier, clock, observe).committer,
         expiration_limits(pipeline),
         clock,
         is_dry_run=is_dry_run,
@@ -86,7 +155,7 @@ def remove_orphans(
 
     """
     return sweep_table(
-        _committer(pipeline, identifier, clock, observe),
+        _maintained(pipeline, identifier, clock, observe).committer,
         catalog_opener(pipeline),
         clock,
         age_seconds_min=pipeline.maintenance.orphans.older_than,
@@ -123,15 +192,18 @@ def expiration_limits(pipeline: Pipeline) -> ExpirationLimits:
     )
 
 
-def _committer(
+def _maintained(
     pipeline: Pipeline, identifier: str, clock: Clock, observe: Observer
-) -> TableCommitter:
-    """Return what commits maintenance; a lost request leaves garbage, so no attempt is logged."""
-    return TableCommitter(
-        PyIcebergGateway(catalog_opener(pipeline), identifier),
+) -> MaintainedTable:
+    """Return a table and what commits to it; what does not land is garbage, so nothing is logged."""
+    gateway = PyIcebergGateway(catalog_opener(pipeline), identifier)
+    ids = RandomIds()
+    committer = TableCommitter(
+        gateway,
         clock,
-        RandomIds(),
+        ids,
         commit_limits(pipeline),
         log_attempt=lambda _table, _snapshot_id: None,
         observe=observe,
     )
+    return MaintainedTable(gateway, committer, clock, ids)
