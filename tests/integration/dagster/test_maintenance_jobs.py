@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from k2i_core.clock import SystemClock
+from k2i_core.maintenance import compaction_plan
 from k2i_dagster import names
 from k2i_dagster.maintenance_jobs import tick
 from k2i_dagster.maintenance_steps import COMPACTION, STEPS
@@ -29,8 +30,9 @@ def empty(tmp_path, kafka, topic) -> InProcess:
 
 
 @pytest.fixture
-def at_work(empty) -> InProcess:
-    """A target and dead letters of a file for each of several flushes."""
+def at_work(empty, monkeypatch) -> InProcess:
+    """A target and dead letters of a file for each of several flushes, all of them settled."""
+    monkeypatch.setattr(compaction_plan, "YOUNG_MS", 0)
     for number in range(FLUSH_COUNT):
         start_id = number * RECORD_COUNT
         empty.fill(RECORD_COUNT, start_id=start_id, bad_share=0.1)
