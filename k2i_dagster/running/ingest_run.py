@@ -23,8 +23,8 @@ from k2i_core.ledger import Share
 from k2i_core.wiring.worker_run import run_worker
 from k2i_core.worker import Until
 from k2i_dagster import names, run_store
-from k2i_dagster.keep_alive import Phase, WorkerRun
-from k2i_dagster.running.failures import failure_of
+from k2i_dagster.keep_alive import WorkerRun
+from k2i_dagster.running.failures import failure_of, raise_if_ended_elsewhere
 from k2i_dagster.running.heartbeat import Heartbeat
 from k2i_dagster.running.ownership import earlier_owner
 from k2i_dagster.running.publishing import Publisher
@@ -111,7 +111,7 @@ def _has_turn(
     if why_not is None:
         return True
     if heartbeat.stop_reason() is not None:
-        _raise_if_ended_elsewhere(context)
+        raise_if_ended_elsewhere(context)
     context.log.info(why_not)
     return False
 
@@ -162,7 +162,7 @@ def _ingest_in_turn(
     except K2iError as error:
         publisher.tell_failure(error)
         raise failure_of(error) from None
-    _raise_if_ended_elsewhere(context)
+    raise_if_ended_elsewhere(context)
 
 
 def _beginning(plan: RunPlan) -> str:
@@ -173,14 +173,3 @@ def _beginning(plan: RunPlan) -> str:
         else ", to the end offsets"
     )
     return f"worker {plan.share}: topic {topics} into {plan.pipeline.table.identifier}{end}"
-
-
-def _raise_if_ended_elsewhere(context: dg.OpExecutionContext) -> None:
-    """End a run as it was ended by others: a success now would overwrite what was recorded."""
-    recorded = run_store.find_run(context.instance, context.run.run_id)
-    if recorded is None or not recorded.phase.is_live:
-        message = "this run was recorded as ended while it ran, so that another could take over"
-        raise dg.Failure(message, allow_retries=False)
-    if recorded.phase is Phase.ENDING:
-        # The interruption itself did not come through, or after the heartbeat had seen it.
-        raise dg.DagsterExecutionInterruptedError

@@ -39,15 +39,17 @@ def reason_text(by_table: Mapping[str, str]) -> str:
 def health_metadata(pipeline: Pipeline, healths: Healths) -> dict[str, Any]:
     """Return the metadata of a measured health, with what the schedules read."""
     asks = {step: reason_text(found) for step, found in needed(pipeline, healths).items()}
-    metadata: dict[str, Any] = {
-        ASKS: dg.MetadataValue.json(asks),
-        SUMMARY: summary(healths),
-        "needs": dg.MetadataValue.md(_needs_text(asks)),
+    figures = {
+        _prefixed(pipeline, table, name): figure
+        for table, health in healths.items()
+        for name, figure in _health_figures(health).items()
     }
-    for table, health in healths.items():
-        for name, figure in _health_figures(health).items():
-            metadata[_prefixed(pipeline, table, name)] = figure
-    return metadata
+    return {
+        "needs": dg.MetadataValue.md(_needs_text(asks)),
+        SUMMARY: summary(healths),
+        **figures,
+        ASKS: dg.MetadataValue.json(asks),
+    }
 
 
 def summary(healths: Healths) -> str:

@@ -6,10 +6,11 @@
 | an error-level check of the table fails | nothing; its own check warns and names the other one |
 | the run is of the schedule, and health does not ask for it any more | nothing, and says why |
 | there is no table yet | nothing, and says so |
+| a person terminates it, or it was recorded as ended by somebody else | breaks off |
 | anything else | the step, for one table after the other; then health is measured anew |
 
-All of them end well: nothing is wrong with a step that rightly did nothing. A step that breaks off
-fails its run; whatever it left behind is harmless, and the next run simply runs.
+Nothing is wrong with a step that rightly did nothing, so its run succeeds. What a step that broke
+off left behind is harmless, and the next run simply runs.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ from k2i_dagster import names, run_store
 from k2i_dagster.keep_alive import WorkerRun
 from k2i_dagster.maintenance_options import StepOptions, read_options
 from k2i_dagster.maintenance_steps import COMPACTION, EXPIRATION, MANIFESTS, ORPHANS, Step
-from k2i_dagster.running.failures import failure_of
+from k2i_dagster.running.failures import failure_of, raise_if_ended_elsewhere
 from k2i_dagster.running.heartbeat import Heartbeat
 from k2i_dagster.running.maintenance_metadata import (
     Healths,
@@ -45,6 +46,11 @@ TURN_SECONDS_MAX = 1_800.0
 
 PROGRESS_SECONDS = 10.0
 """Time between two lines about how far a step is."""
+
+HEALTH_VERSION = "measured"
+"""The data version of health, always the same: no step is out of date because it was measured."""
+
+DATA_VERSION_TAG = "dagster/data_version"
 
 NO_TABLE = "no table yet, the first flush creates it"
 
@@ -67,7 +73,9 @@ def measure(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.Materia
     context.log.info(f"health: {summary(healths)}")
     for step, by_table in needed(pipeline, healths).items():
         context.log.info(f"{step} is needed: {reason_text(by_table)}")
-    return dg.MaterializeResult(metadata=health_metadata(pipeline, healths))
+    return dg.MaterializeResult(
+        metadata=health_metadata(pipeline, healths), data_version=dg.DataVersion(HEALTH_VERSION)
+    )
 
 
 def maintain(
@@ -101,7 +109,7 @@ def maintain(
                 why_not = _held_back(step, failing)
                 context.log.warning(why_not)
             metadata = (
-                _maintained(context, step, options, clock)
+                _maintained(context, step, options, heartbeat, clock)
                 if why_not is None
                 else _nothing(context, why_not)
             )
@@ -113,7 +121,11 @@ def maintain(
 
 
 def _maintained(
-    context: dg.AssetExecutionContext, step: Step, options: StepOptions, clock: Clock
+    context: dg.AssetExecutionContext,
+    step: Step,
+    options: StepOptions,
+    heartbeat: Heartbeat,
+    clock: Clock,
 ) -> dict[str, Any]:
     pipeline = options.pipeline
     tables = _tables(options)
@@ -131,7 +143,7 @@ def _maintained(
         context.log.info(f"{step.name} is needed: {reason}")
     reports: list[MaintenanceReport] = []
     for table in tables:
-        report = _ACTS[step.name](options, table, clock, _told(context, table, clock))
+        report = _ACTS[step.name](options, table, clock, _told(context, table, heartbeat, clock))
         reports.append(report)
         context.log.info(f"{table}: {report.did}")
         for note in report.notes:
@@ -161,7 +173,13 @@ def _measured(pipeline: Pipeline, clock: Clock) -> Healths:
 def _publish(context: dg.AssetExecutionContext, pipeline: Pipeline, healths: Healths) -> None:
     """Store a health that was measured beside a step, so that what follows believes no old one."""
     key = names.maintenance_key(pipeline, names.HEALTH)
-    context.log_event(dg.AssetMaterialization(key, metadata=health_metadata(pipeline, healths)))
+    context.log_event(
+        dg.AssetMaterialization(
+            key,
+            metadata=health_metadata(pipeline, healths),
+            tags={DATA_VERSION_TAG: HEALTH_VERSION},
+        )
+    )
 
 
 def _owner(context: dg.AssetExecutionContext, pipeline_name: str, clock: Clock) -> WorkerRun | None:
@@ -192,11 +210,16 @@ def _check_result(pipeline: Pipeline, step: Step, failing: tuple[str, ...]) -> d
     )
 
 
-def _told(context: dg.AssetExecutionContext, table: str, clock: Clock) -> Progress:
+def _told(
+    context: dg.AssetExecutionContext, table: str, heartbeat: Heartbeat, clock: Clock
+) -> Progress:
     last_seconds = clock.boot_seconds()
 
     def tell(doing: str, done: int, of: int) -> None:
         nonlocal last_seconds
+        if heartbeat.stop_reason() is not None:
+            # Safe because every step may break off anywhere.
+            raise_if_ended_elsewhere(context)
         if clock.boot_seconds() - last_seconds >= PROGRESS_SECONDS:
             last_seconds = clock.boot_seconds()
             context.log.info(f"{table}: {doing}, {done:,} of {of:,}")

@@ -16,7 +16,7 @@ from k2i_core.maintenance import compaction_plan
 from k2i_dagster import names
 from k2i_dagster.maintenance_jobs import tick
 from k2i_dagster.maintenance_steps import COMPACTION, STEPS
-from k2i_dagster.running import maintenance_run, turn
+from k2i_dagster.running import heartbeat, maintenance_run, turn
 from tests.integration.dagster.runs import InProcess, value
 
 FLUSH_COUNT = 7
@@ -58,6 +58,7 @@ def run_as_scheduled(at_work: InProcess) -> str | None:
 
 
 NODE = "e2e__orders__compaction"
+HEALTH = ("e2e", "orders", "health")
 
 
 def file_count(at_work: InProcess, table: str | None = None) -> int:
@@ -111,6 +112,8 @@ def test_a_scheduled_compaction_runs_when_it_is_needed_and_the_next_one_is_skipp
     at_work.disk.assert_holds_here()
     # What the run left behind is already measured, so nobody asks for it again.
     assert value(last(at_work, "health"), "files") == 1
+    versions = {event.tags["dagster/data_version"] for event in at_work.materializations(*HEALTH)}
+    assert versions == {"measured"}
     skipped = run_as_scheduled(at_work)
     assert skipped is not None
     assert "not needed" in skipped
@@ -217,6 +220,25 @@ def test_a_dead_run_holds_nobody_up(at_work):
     at_work.run("compact_e2e")
 
     assert file_count(at_work) == 1
+
+
+def test_a_terminated_run_breaks_off_even_when_the_interruption_got_lost(at_work, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.5)
+
+    def compact_slowly(*_arguments, progress, **_options):
+        (run,) = at_work.instance.get_runs(dg.RunsFilter(job_name="compact_e2e"), limit=1)
+        at_work.instance.report_run_canceling(run)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            progress("rewriting", 1, 2)
+
+    monkeypatch.setattr(maintenance_run.wired, "compact", compact_slowly)
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        at_work.run("compact_e2e")
+
+    (run,) = at_work.instance.get_runs(dg.RunsFilter(job_name="compact_e2e"))
+    assert run.status is dg.DagsterRunStatus.CANCELED
 
 
 def test_a_wrong_option_is_told_before_anything_is_done(at_work):
