@@ -29,6 +29,7 @@ COMMANDS = {
     "tail": "k2i_core.cli.tail:tail",
     "verify": "k2i_core.cli.verify:verify",
     "table": "k2i_core.cli.table:app",
+    "maintain": "k2i_core.cli.maintain:app",
     "dead-letters": "k2i_core.cli.dead_letters:app",
     "schema": "k2i_core.cli.validate:schema",
     "dev": "k2i_core.cli.dev:dev",

@@ -195,7 +195,7 @@ def expiration_limits(pipeline: Pipeline) -> ExpirationLimits:
 def _maintained(
     pipeline: Pipeline, identifier: str, clock: Clock, observe: Observer
 ) -> MaintainedTable:
-    """Return a table and what commits to it; what does not land is garbage, so nothing is logged."""
+    """Return a table and what commits to it; no attempt is logged: what is lost is garbage."""
     gateway = PyIcebergGateway(catalog_opener(pipeline), identifier)
     ids = RandomIds()
     committer = TableCommitter(

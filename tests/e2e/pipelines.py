@@ -51,7 +51,7 @@ class PipelineOnDisk:
         self, *arguments: str, timeout: float = 180, typed: str = ""
     ) -> subprocess.CompletedProcess[str]:
         # The file follows the command, which is two words in a group of commands.
-        words = 2 if arguments[0] in ("table", "dead-letters") else 1
+        words = 2 if arguments[0] in ("table", "dead-letters", "maintain") else 1
         return subprocess.run(
             [*K2I, *arguments[:words], str(self.path), *arguments[words:]],
             cwd=ROOT,
