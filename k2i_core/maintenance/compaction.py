@@ -35,6 +35,7 @@ from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ledger import Entry
 from k2i_core.maintenance.compaction_plan import (
+    YOUNG_SECONDS,
     CompactionPlan,
     FileGroup,
     PlanRules,
@@ -76,6 +77,7 @@ class CompactionOptions:
         max_seconds: Time after which nothing more is begun.
         is_everything: Rewrite all files, whatever their size.
         thread_count: Groups of files rewritten at once.
+        young_seconds: Age from which a file is taken, so that its siblings are there too.
     """
 
     target_file_bytes: int
@@ -87,6 +89,7 @@ class CompactionOptions:
     max_seconds: float
     is_everything: bool = False
     thread_count: int = 2
+    young_seconds: float = YOUNG_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ def _rules(view: TableView, entry: Entry, options: CompactionOptions, now_ms: in
         added_ms={s.snapshot_id: s.timestamp_ms for s in view.snapshots.values()},
         since_sequence_numbers=sorted(set(entry.since_sequence_numbers.values())),
         is_everything=options.is_everything,
+        young_seconds=options.young_seconds,
     )
 
 

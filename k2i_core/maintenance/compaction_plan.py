@@ -21,7 +21,7 @@ GROUP_TARGETS_MAX = 4
 """Files of the target size that one group may become. Larger sorts over more rows, and loses more
 work to a conflict; smaller leaves more remainders, each a small file."""
 
-YOUNG_MS = 60_000
+YOUNG_SECONDS = 60.0
 """Files younger than this belong to an Iceberg partition that is being written, and wait for their
 siblings. Larger leaves new files alone for longer; smaller rewrites the newest rows twice."""
 
@@ -45,6 +45,7 @@ class PlanRules:
     added_ms: Mapping[int, int]
     since_sequence_numbers: Sequence[int] = ()
     is_everything: bool = False
+    young_seconds: float = YOUNG_SECONDS
 
     @property
     def group_bytes_max(self) -> int:
@@ -156,14 +157,16 @@ def _why_not(partition: _IcebergPartition, rules: PlanRules) -> str | None:
     if settled_count < rules.min_input_files:
         return (
             f"still being written: of small files={count} only {settled_count} are older than "
-            f"{YOUNG_MS // 1000} s"
+            f"{rules.young_seconds:g} s"
         )
     return None
 
 
 def _is_young(file: LiveFile, rules: PlanRules) -> bool:
+    if rules.is_everything:
+        return False
     added_ms = rules.added_ms.get(file.snapshot_id)
-    return added_ms is not None and rules.now_ms - added_ms < YOUNG_MS
+    return added_ms is not None and rules.now_ms - added_ms < rules.young_seconds * 1000
 
 
 def _groups(partition: _IcebergPartition, rules: PlanRules) -> Iterable[FileGroup]:

@@ -23,7 +23,7 @@ from k2i_core.ledger import Entry, Epoch, Identity, Share
 from k2i_core.maintenance.compaction import CompactionOptions, MaintainedTable
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.parquet.writer import RollingWriter
-from k2i_core.records import CountedRange, RangeCounts
+from k2i_core.records import CountedRange, RangeCounts, WrittenFile
 from k2i_core.schema.evolution import SchemaEvolution
 
 ROWS = pa.schema(
@@ -35,15 +35,6 @@ ROWS = pa.schema(
 )
 P0 = TopicPartition("orders", 0)
 LIMITS = CommitLimits(attempt_count_max=100, seconds_max=60.0, file_age_seconds_max=3600.0)
-
-LATER_MS = 120_000
-
-
-class LaterClock(SystemClock):
-    """Two minutes ahead, to which what was committed just now is settled."""
-
-    def now_ms(self) -> int:
-        return super().now_ms() + LATER_MS
 
 
 def sqlite_properties(folder: Path) -> dict[str, object]:
@@ -84,12 +75,10 @@ class FedTable:
     def open(self) -> Catalog:
         return open_catalog("k2i", self.properties)
 
-    def new_committer(
-        self, gateway: PyIcebergGateway | None = None, clock: SystemClock | None = None
-    ) -> TableCommitter:
+    def new_committer(self, gateway: PyIcebergGateway | None = None) -> TableCommitter:
         return TableCommitter(
             gateway or PyIcebergGateway(self.open, self.identifier),
-            clock or self.clock,
+            self.clock,
             RandomIds(),
             LIMITS,
             log_attempt=lambda _table, _snapshot_id: None,
@@ -98,8 +87,7 @@ class FedTable:
     def maintained(self) -> MaintainedTable:
         """Return what another process would maintain it with."""
         gateway = PyIcebergGateway(self.open, self.identifier)
-        clock = LaterClock()
-        return MaintainedTable(gateway, self.new_committer(gateway, clock), clock, RandomIds())
+        return MaintainedTable(gateway, self.new_committer(gateway), self.clock, RandomIds())
 
     @property
     def table(self) -> Table:
@@ -113,19 +101,22 @@ class FedTable:
 
     def commit(self, *groups: Sequence[Mapping[str, Any]]) -> int:
         """Append rows, each group to files of its own; returns the snapshot."""
-        files = []
         start = self.next_offset
-        for rows in groups:
-            files += self.write(rows)
+        return self.append(start, [file for rows in groups for file in self.write(rows)])
+
+    def commit_batches(self, batches: Sequence[pa.RecordBatch]) -> int:
+        """Append rows that have their `_kafka` column."""
+        start = self.next_offset
+        self.next_offset += sum(batch.num_rows for batch in batches)
+        return self.append(start, self.write_batches(batches))
+
+    def append(self, start: int, files: Sequence[WrittenFile]) -> int:
         counts = RangeCounts(row_count=self.next_offset - start)
         counted = CountedRange(OffsetRange(P0, start, self.next_offset), counts)
         return self.committer.append(self.owner, (counted,), tuple(files)).snapshot_id
 
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        table = self.table
-        schema = arrow_schema(table.schema())
-        target = write_target(table, f"1-0-1-{RandomIds().token()}")
-        writer = RollingWriter(target, self.clock, lambda _path: None)
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[WrittenFile]:
+        schema = arrow_schema(self.table.schema())
         kafka = [
             {"topic": "orders", "partition": 0, "offset": self.next_offset + n}
             for n in range(len(rows))
@@ -134,8 +125,14 @@ class FedTable:
         full = [{**row, "_kafka": origin} for row, origin in zip(rows, kafka, strict=True)]
         columns = {name: [row.get(name) for row in full] for name in schema.names}
         arrays = [pa.array(columns[name], storable(schema.field(name).type)) for name in columns]
-        writer.write(pa.RecordBatch.from_arrays(arrays, names=list(columns)))
-        return list(writer.close())
+        return self.write_batches([pa.RecordBatch.from_arrays(arrays, names=list(columns))])
+
+    def write_batches(self, batches: Sequence[pa.RecordBatch]) -> Sequence[WrittenFile]:
+        target = write_target(self.table, f"1-0-1-{RandomIds().token()}")
+        writer = RollingWriter(target, self.clock, lambda _path: None)
+        for batch in batches:
+            writer.write(batch)
+        return writer.close()
 
     def files(self) -> list[Any]:
         return [task.file for task in self.table.scan().plan_files()]
@@ -165,6 +162,7 @@ def options(**changes: Any) -> CompactionOptions:
         "max_memory_bytes": 256 * 1024 * 1024,
         "max_bytes": 1 << 40,
         "max_seconds": 600.0,
+        "young_seconds": 0.0,
         **changes,
     }
     return CompactionOptions(**values)
