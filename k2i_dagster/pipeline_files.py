@@ -112,4 +112,5 @@ def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
         names.table_key(pipeline),
         names.dead_letter_key(pipeline),
         names.audit_key(pipeline),
+        names.full_audit_key(pipeline),
     }

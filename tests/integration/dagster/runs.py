@@ -13,7 +13,7 @@ from k2i_dagster import names
 from k2i_dagster.pipeline_definitions import build_parts, combined
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
-AUDIT_NODE = "e2e__orders__audit"
+AUDIT_NODES = {"audit_e2e": "e2e__orders__audit", "full_audit_e2e": "e2e__orders__full_audit"}
 
 
 class InProcess:
@@ -34,7 +34,7 @@ class InProcess:
     def run(
         self, job: str, config: Mapping[str, Any] | None = None, *, raises: bool = True
     ) -> dg.ExecuteInProcessResult:
-        node = AUDIT_NODE if job == "audit_e2e" else job.partition("_")[0]
+        node = AUDIT_NODES.get(job) or job.partition("_")[0]
         return self.definitions.resolve_job_def(job).execute_in_process(
             run_config={"ops": {node: {"config": dict(config)}}} if config else None,
             instance=self.instance,

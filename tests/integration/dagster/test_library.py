@@ -112,7 +112,8 @@ def test_a_project_gets_its_pipelines_from_components(project):
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert "ingest_clicks ingest_orders keep_alive_clicks keep_alive_orders" in done.stdout
-    assert "sales/orders sales/orders/audit sales/orders_dead_letters" in done.stdout
+    audits = "sales/orders/audit sales/orders/full_audit"
+    assert f"sales/orders {audits} sales/orders_dead_letters" in done.stdout
     assert "heavy:\n" in done.stdout
 
 
