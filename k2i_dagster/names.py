@@ -60,13 +60,13 @@ def backfill_job_name(pipeline_name: str) -> str:
 
 
 def audit_job_name(pipeline_name: str) -> str:
-    """Return the name of the job that audits the committed table."""
+    """Return the name of the job that audits what came into the committed table."""
     return f"audit_{dagster_name(pipeline_name)}"
 
 
-def audit_schedule_name(pipeline_name: str) -> str:
-    """Return the name of the audit job's schedule."""
-    return f"{audit_job_name(pipeline_name)}_schedule"
+def full_audit_job_name(pipeline_name: str) -> str:
+    """Return the name of the job that audits all of the committed table."""
+    return f"full_audit_{dagster_name(pipeline_name)}"
 
 
 def keep_alive_name(pipeline_name: str) -> str:

@@ -113,5 +113,6 @@ def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
         names.table_key(pipeline),
         names.dead_letter_key(pipeline),
         names.audit_key(pipeline),
+        names.full_audit_key(pipeline),
         *(names.maintenance_key(pipeline, step) for step in (names.HEALTH, *STEPS)),
     }

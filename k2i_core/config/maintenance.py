@@ -104,7 +104,7 @@ class Health(Section):
 
     schedule: Schedule = Field(
         default="10,25,40,55 * * * *",
-        description='When health is measured; a step that is due believes the last one. Five '
+        description="When health is measured; a step that is due believes the last one. Five "
         'fields as in cron, in UTC, or "off". Used by the orchestrator.',
         examples=["10,25,40,55 * * * *"],
     )

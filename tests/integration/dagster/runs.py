@@ -16,6 +16,7 @@ from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
 NODES = {
     "audit_e2e": "e2e__orders__audit",
+    "full_audit_e2e": "e2e__orders__full_audit",
     **{f"{step.verb}_e2e": f"e2e__orders__{step.name}" for step in STEPS.values()},
 }
 

@@ -113,7 +113,12 @@ def test_a_project_gets_its_pipelines_from_components(project):
     assert done.returncode == 0, done.stderr[-3000:]
     shown = set(done.stdout.split())
     assert shown >= {"ingest_clicks", "ingest_orders", "keep_alive_clicks", "keep_alive_orders"}
-    assert shown >= {"sales/orders", "sales/orders/audit", "sales/orders/health"}
+    assert shown >= {
+        "sales/orders",
+        "sales/orders/audit",
+        "sales/orders/full_audit",
+        "sales/orders/health",
+    }
     assert "heavy:\n" in done.stdout
 
 
