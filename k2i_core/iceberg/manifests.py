@@ -71,7 +71,7 @@ class NewSnapshot:
             return []
         parent = self.table.metadata.snapshot_by_id(self.parent_snapshot_id)
         assert parent is not None, "the parent was chosen from this very metadata"
-        return [m for m in parent.manifests(self.table.io) if _live_file_count(m) != 0]
+        return [m for m in parent.manifests(self.table.io) if live_file_count(m) != 0]
 
     def write_manifest(self, spec_id: int, entries: Iterable[ManifestEntry]) -> ManifestFile:
         """Write one manifest of files of one partition spec; at least one entry."""
@@ -147,7 +147,7 @@ def merge_candidates(manifests: Sequence[ManifestFile], spec_id: int) -> list[Ma
     """Return the manifests that this commit should rewrite into one; none of them, mostly."""
     levels: tuple[list[ManifestFile], list[ManifestFile]] = ([], [])
     for manifest in manifests:
-        file_count = _live_file_count(manifest)
+        file_count = live_file_count(manifest)
         if (
             manifest.content == ManifestContent.DATA
             and manifest.partition_spec_id == spec_id
@@ -167,7 +167,7 @@ def _fitting(level: list[ManifestFile]) -> list[ManifestFile]:
     taken: list[ManifestFile] = []
     file_count = byte_count = 0
     for manifest in sorted(level, key=lambda m: m.manifest_length):
-        file_count += _live_file_count(manifest) or 0
+        file_count += live_file_count(manifest) or 0
         byte_count += manifest.manifest_length
         if file_count > MERGED_FILE_COUNT_MAX or byte_count > MERGED_BYTES_MAX:
             break
@@ -175,7 +175,7 @@ def _fitting(level: list[ManifestFile]) -> list[ManifestFile]:
     return taken
 
 
-def _live_file_count(manifest: ManifestFile) -> int | None:
+def live_file_count(manifest: ManifestFile) -> int | None:
     """Count live files; None for the manifests of old writers that did not say."""
     if manifest.added_files_count is None or manifest.existing_files_count is None:
         return None

@@ -36,6 +36,7 @@ from pyiceberg.table.update import (
 )
 
 from k2i_core.errors import CommitStateUnknownError, CorruptionError, ErrorKind
+from k2i_core.iceberg.clustering import ClusterMemory
 from k2i_core.iceberg.data_files import DataFileMaker
 from k2i_core.iceberg.failures import foreign_exceptions, reason, translate, translated
 from k2i_core.iceberg.gateway import RefView, SnapshotChange, SnapshotView, TableView
@@ -80,6 +81,7 @@ class PyIcebergGateway:
         self._catalog: Catalog | None = None
         self._data_files = DataFileMaker()
         self._manifests = ManifestMemory()
+        self._clusters = ClusterMemory()
         self._field_ids: dict[tuple[str, int], frozenset[int]] = {}
         self._snapshots: dict[int, SnapshotView] = {}
         self._store: FileIO | None = None
@@ -191,6 +193,8 @@ class PyIcebergGateway:
                 for r in change.replacements
             ]
             return self._manifests.replace(new, replacements)
+        if change.clusters_manifests:
+            return self._clusters.cluster(new), FileChanges()
         data_files = self._make_data_files(new.table, change.files)
         return write_append(new, data_files), FileChanges(data_files)
 

@@ -118,7 +118,7 @@ class ManifestMemory:
             split = self._split(new, manifest, hit)
             removed.extend(split.removed)
             if split.rest is not None:
-                kept.append(_of_snapshot(split.rest, new.snapshot_id))
+                kept.append(of_snapshot(split.rest, new.snapshot_id))
         self._splits = {key: split for key, split in self._splits.items() if key in used}
         made = _write_changes(new, replacements, removed)
         changes = FileChanges(
@@ -217,7 +217,7 @@ def _deleted(entry: ManifestEntry, snapshot_id: int) -> ManifestEntry:
     )
 
 
-def _of_snapshot(manifest: ManifestFile, snapshot_id: int) -> ManifestFile:
+def of_snapshot(manifest: ManifestFile, snapshot_id: int) -> ManifestFile:
     """Return a manifest as the snapshot that lists it first has to name it."""
     return ManifestFile.from_args(
         manifest_path=manifest.manifest_path,

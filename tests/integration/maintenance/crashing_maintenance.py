@@ -7,6 +7,7 @@ from pathlib import Path
 
 from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.crash_points import CrashPoint
+from k2i_core.iceberg import clustering
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
@@ -42,6 +43,8 @@ def main() -> None:
     if step == "compaction":
         compact_table(table, options(order="table", max_memory_bytes=1 << 18), observe=observe)
     else:
+        # So that a handful of commits is worth a rewrite.
+        clustering.MERGE_COUNT = 4
         rewrite_table_manifests(table, observe=observe)
 
 
