@@ -7,12 +7,13 @@ tick and a run with its config. After each, `verify` compares topic, ledger and 
 """
 
 import time
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
 from k2i_core.clock import SystemClock
-from k2i_core.maintenance import compaction_plan
+from k2i_core.wiring import maintenance as wired
 from k2i_dagster import names
 from k2i_dagster.maintenance_jobs import tick
 from k2i_dagster.maintenance_steps import COMPACTION, STEPS
@@ -32,7 +33,10 @@ def empty(tmp_path, kafka, topic) -> InProcess:
 @pytest.fixture
 def at_work(empty, monkeypatch) -> InProcess:
     """A target and dead letters of a file for each of several flushes, all of them settled."""
-    monkeypatch.setattr(compaction_plan, "YOUNG_MS", 0)
+    options = wired.compaction_options
+    monkeypatch.setattr(
+        wired, "compaction_options", lambda pipeline: replace(options(pipeline), young_seconds=0.0)
+    )
     for number in range(FLUSH_COUNT):
         start_id = number * RECORD_COUNT
         empty.fill(RECORD_COUNT, start_id=start_id, bad_share=0.1)
@@ -233,7 +237,7 @@ def test_a_terminated_run_breaks_off_even_when_the_interruption_got_lost(at_work
             time.sleep(0.1)
             progress("rewriting", 1, 2)
 
-    monkeypatch.setattr(maintenance_run.wired, "compact", compact_slowly)
+    monkeypatch.setattr(wired, "compact", compact_slowly)
     with pytest.raises(dg.DagsterExecutionInterruptedError):
         at_work.run("compact_e2e")
 
