@@ -121,7 +121,7 @@ def _build(pipeline: Pipeline, audit: _Audit) -> AuditParts:
         tags={
             names.PIPELINE_TAG: pipeline.name,
             # The same for both, so that they do not read the table at the same time.
-            names.MAINTENANCE_TAG: names.worker_tag(pipeline.name, "audit"),
+            names.MAINTENANCE_TAG: names.worker_tag(pipeline.name, names.AUDIT_SLOT),
         },
     )
     return AuditParts(audit_asset, job, _schedules(audit, job))

@@ -114,12 +114,12 @@ def _act_on_runs(context: dg.SensorEvaluationContext, decisions: Iterable[Decisi
 def _give_up_dead_maintenance(
     context: dg.SensorEvaluationContext, pipeline_name: str, now_seconds: float
 ) -> None:
-    """End maintenance runs whose process is gone: each would keep the next one in the queue."""
-    slots = names.MAINTENANCE_SLOT, names.HEALTH
+    """End upkeep's runs whose process is gone: each would keep the next one in the queue."""
+    slots = names.MAINTENANCE_SLOT, names.HEALTH, names.AUDIT_SLOT
     for run in run_store.live_maintenance_runs(context.instance, pipeline_name, *slots):
         if is_lost(run, now_seconds):
             reason = f"nothing was heard of its process for {run.silent_seconds(now_seconds):.0f} s"
-            context.log.warning(f"maintenance run {run.short_id} is marked failed: {reason}")
+            context.log.warning(f"run {run.short_id} is marked failed: {reason}")
             run_store.mark_failed(context.instance, run.run_id, reason, "the next one goes on")
 
 

@@ -34,6 +34,7 @@ CLEAN_UP_NODE = "clean_up"
 
 HEALTH = "health"
 HELD_BACK = "not_held_back"
+AUDIT_SLOT = "audit"
 MAINTENANCE_SLOT = "tables"
 """Of `k2i/maintenance`: all steps of a pipeline share it, so that one works at a time."""
 

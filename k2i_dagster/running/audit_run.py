@@ -13,6 +13,7 @@ from k2i_core.errors import K2iError
 from k2i_core.wiring.table_audit import TableAudit, audit_table
 from k2i_dagster import names
 from k2i_dagster.running.failures import failure_of
+from k2i_dagster.running.heartbeat import Heartbeat
 
 STATE = "audited_up_to"
 """Metadata entry in which an audit leaves where the next one begins."""
@@ -49,7 +50,9 @@ def run_audit(
     last = None if options.is_full else _last_state(context.instance, pipeline)
     since = None if options.begins_anew else last
     try:
-        found = audit_table(pipeline, since, is_full=options.is_full)
+        # So that a run whose process is gone is known, and gives its place in the queue free.
+        with Heartbeat(context.instance, context.run.run_id, clock):
+            found = audit_table(pipeline, since, is_full=options.is_full)
     except K2iError as error:
         raise failure_of(error) from None
     seconds = clock.boot_seconds() - began

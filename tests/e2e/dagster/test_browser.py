@@ -30,13 +30,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 TOPIC = "orders"
-HEALTH_JOB = "measure_health_orders"
+AUDIT_JOBS = ("audit_orders", "full_audit_orders")
 STEP_JOBS = tuple(f"{step.verb}_orders" for step in STEPS.values())
 PATIENCE_MS = 60_000
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         BROWSER is None, reason=f"needs a browser: install one of {', '.join(BROWSERS)}"
     ),
@@ -62,6 +62,7 @@ def written_pipeline(directory: Path, bootstrap_servers: str) -> Iterator[Pipeli
         "orchestration": {
             "publish_every": "2s",
             "audit_schedule": "off",
+            "full_audit_schedule": "off",
             "owners": ["team:data"],
             "tags": {"tier": "gold"},
         },
@@ -131,11 +132,13 @@ def test_a_person_launches_watches_and_terminates_in_the_browser(
     album = Album(page, pictures)
 
     run = launch_from_the_launchpad(album, stack)
-    # Enough materializations for lines on the plots, and an audit.
-    stack.client.launch("audit_orders", {})
+    # Enough materializations for lines on the plots, audits, and every step of maintenance, after
+    # which health is measured each time.
+    run_to_their_ends(stack, *AUDIT_JOBS, *STEP_JOBS)
     stack.wait_for(lambda: materialization_count(stack) >= 10)
-    maintain(stack)
-    stack.wait_for(lambda: {check.outcome for check in stack.client.checks()} == {"passed"})
+    outcomes = {f"{check.asset}: {check.name}": check.outcome for check in stack.client.checks()}
+    # Warned is who counts the small files that a demo makes.
+    assert set(outcomes.values()) <= {"passed", "warned"}, outcomes
     look_at_the_table(album)
     look_at_the_maintenance(album)
     look_around(album)
@@ -144,17 +147,14 @@ def test_a_person_launches_watches_and_terminates_in_the_browser(
     assert row_count(pipeline) > 0
 
 
-def maintain(stack: Stack) -> None:
-    """Run every step once, and measure health often enough for lines on its plots."""
-    for job in (HEALTH_JOB, *STEP_JOBS, HEALTH_JOB):
-        run_to_its_end(stack, job)
-
-
-def run_to_its_end(stack: Stack, job: str) -> None:
-    run_id = stack.client.launch(job, {})
-    stack.wait_for(lambda: run_id not in {run.id for run in stack.client.runs(is_live=True)})
-    [run] = [run for run in stack.client.runs(job=job) if run.id == run_id]
-    assert run.status == "SUCCESS", stack.client.failure(run_id)
+def run_to_their_ends(stack: Stack, *jobs: str) -> None:
+    """Launch all of these at once; steps of maintenance wait for each other by themselves."""
+    launched = [stack.client.launch(job, {}) for job in jobs]
+    stack.wait_for(
+        lambda: {run.id for run in stack.client.runs(is_live=True)}.isdisjoint(launched), 300.0
+    )
+    statuses = {run.job: run.status for run in stack.client.runs() if run.id in launched}
+    assert statuses == dict.fromkeys(jobs, "SUCCESS")
 
 
 def launch_from_the_launchpad(album: Album, stack: Stack) -> Run:

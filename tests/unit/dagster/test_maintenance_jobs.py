@@ -154,7 +154,7 @@ def test_a_step_that_is_off_keeps_its_job_and_loses_its_schedule():
     assert "remove_orphans_orders_schedule" not in {s.name for s in parts.schedules}
 
 
-@pytest.mark.parametrize("job", ["compact_orders", "measure_health_orders"])
+@pytest.mark.parametrize("job", ["compact_orders", "measure_health_orders", "full_audit_orders"])
 def test_a_maintenance_run_whose_process_is_gone_is_given_up(location, job):
     now = location.clock.seconds
     dead = location.run(job, heartbeat=now - HEARTBEAT_STALE_SECONDS - 2, started=now - 600)
@@ -168,11 +168,3 @@ def test_a_maintenance_run_whose_process_is_gone_is_given_up(location, job):
     assert location.status(lost_early) is DagsterRunStatus.FAILURE
     assert location.status(alive) is DagsterRunStatus.STARTED
     assert location.status(importing) is DagsterRunStatus.STARTED
-
-
-def test_an_audit_is_not_taken_for_a_dead_maintenance_run(location):
-    audit = location.run("audit_orders", started=location.clock.seconds - 900)
-
-    location.look()
-
-    assert location.status(audit) is DagsterRunStatus.STARTED
