@@ -108,18 +108,10 @@ def _table_description(pipeline: Pipeline, columns: tuple[IcebergField, ...] | N
         f"{names.ingest_job_name(pipeline.name)}, which {names.keep_alive_name(pipeline.name)} "
         "keeps alive."
     )
-    if columns is None:
-        return f"{first}\n\nColumns are inferred from the first records."
-    lines = [
-        "| column | type | required | meaning |",
-        "|---|---|---|---|",
-        *(
-            f"| {column.name} | {type_text(column.type)} | {'yes' if column.required else ''} "
-            f"| {column.doc or ''} |"
-            for column in columns
-        ),
-    ]
-    return "\n".join([first, "", *lines])
+    # Declared ones stand in the metadata, which has a panel of its own.
+    return (
+        first if columns is not None else f"{first}\n\nColumns are inferred from the first records."
+    )
 
 
 def _freshness_policy(pipeline: Pipeline) -> dg.FreshnessPolicy | None:

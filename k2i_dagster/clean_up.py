@@ -62,9 +62,8 @@ def build_clean_up(jobs: Sequence[str], clock: Clock) -> dg.Definitions:
         name=names.CLEAN_UP_JOB,
         executor_def=dg.in_process_executor,
         description=(
-            "Deletes old runs of ingest, backfill and audit jobs with their events, so that "
-            "Dagster's database stays small. Live runs and the newest ones stay; tables are not "
-            "touched."
+            "Deletes old runs of the pipelines' jobs with their events, so that Dagster's database "
+            "stays small. Live runs and the newest ones stay; tables are not touched."
         ),
         tags={names.MAINTENANCE_TAG: names.CLEAN_UP_JOB},
     )

@@ -15,6 +15,8 @@ The path counts from the directory of the `defs.yaml`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from k2i_core.config import Pipeline, load_pipeline, parse_pipeline
 from k2i_core.errors import ConfigError
+from k2i_dagster import names
 from k2i_dagster.pipeline_definitions import build_parts, combined
 from k2i_dagster.pipeline_files import PipelineFile
 
@@ -83,7 +86,23 @@ class KafkaToIceberg(dg.Component):
         pipeline = load_pipeline(path)
         return cls(pipeline, PipelineFile(path, pipeline))
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's own signature
-        """Return the pipeline's definitions."""
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the pipeline's definitions.
+
+        A topic that several components of a project read is defined by the first of them, because
+        Dagster takes an asset from one place only.
+        """
         read_again = self._file.read_again if self._file else None
-        return combined([build_parts(self.pipeline, read_again=read_again)])
+        parts = build_parts(self.pipeline, read_again=read_again)
+        others = {key for one in self._before(context) for key in names.topic_keys(one.pipeline)}
+        own = tuple(spec for spec in parts.topics if spec.key not in others)
+        return combined([replace(parts, topics=own)])
+
+    def _before(self, context: dg.ComponentLoadContext) -> list["KafkaToIceberg"]:
+        """Return the components of the project that come before this one."""
+        if type(context.component_tree) is not dg.ComponentTree:
+            return []  # `ComponentTree.for_test`, whose folder is none of a project
+        components = context.component_tree.get_all_components(KafkaToIceberg)
+        before = list(takewhile(lambda one: one is not self, components))
+        # One that is not in the tree was made by somebody's own program, and stands alone.
+        return before if len(before) < len(components) else []

@@ -25,6 +25,9 @@ HEARTBEAT_STALE_SECONDS = 30.0
 """Silence after which a started run counts as dead. Larger leaves a share unread longer after a
 power cut; smaller gives up a run whose host is only busy."""
 
+FIRST_HEARTBEAT_SECONDS_MAX = 300.0
+"""Silence after its start until which a run may still be importing."""
+
 QUICK_SECONDS = 60.0
 """A run that failed within it did no work: what stopped it will probably stop the next one."""
 
@@ -99,6 +102,18 @@ class WorkerRun:
         """Tell whether its process is gone, as far as anyone can know."""
         stale = self.silent_seconds(now_seconds) > HEARTBEAT_STALE_SECONDS
         return self.phase.has_process and stale
+
+
+def is_lost(run: WorkerRun, now_seconds: float) -> bool:
+    """Tell whether a run of which nobody waits for an answer may be given up.
+
+    Before its first heartbeat it may still be importing, on a busy machine for minutes.
+    """
+    if run.phase is not Phase.RUNNING:
+        return False
+    has_begun = run.heartbeat_seconds is not None
+    limit = HEARTBEAT_STALE_SECONDS if has_begun else FIRST_HEARTBEAT_SECONDS_MAX
+    return run.silent_seconds(now_seconds) > limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,16 @@ from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError
 from k2i_dagster import names, run_store
-from k2i_dagster.keep_alive import AskStop, Decision, Launch, MarkFailed, WorkerRun, decide, says
+from k2i_dagster.keep_alive import (
+    AskStop,
+    Decision,
+    Launch,
+    MarkFailed,
+    WorkerRun,
+    decide,
+    is_lost,
+    says,
+)
 
 TICK_SECONDS = 5
 """How often it looks. Larger leaves a dead worker's share unread longer; smaller asks the run
@@ -55,6 +64,7 @@ def build_keep_alive_sensor(
             pipeline.name, workers, _relevant_runs(instance, pipeline.name, workers), now_seconds
         )
         _act_on_runs(context, decisions)
+        _give_up_dead_maintenance(context, pipeline.name, now_seconds)
         requests = [
             _request(pipeline.name, decision, workers)
             for decision in decisions
@@ -99,6 +109,18 @@ def _act_on_runs(context: dg.SensorEvaluationContext, decisions: Iterable[Decisi
                 run_store.add_tags(context.instance, run_id, {names.STOP_TAG: reason})
             case _:
                 pass
+
+
+def _give_up_dead_maintenance(
+    context: dg.SensorEvaluationContext, pipeline_name: str, now_seconds: float
+) -> None:
+    """End upkeep's runs whose process is gone: each would keep the next one in the queue."""
+    slots = names.MAINTENANCE_SLOT, names.HEALTH, names.AUDIT_SLOT
+    for run in run_store.live_maintenance_runs(context.instance, pipeline_name, *slots):
+        if is_lost(run, now_seconds):
+            reason = f"nothing was heard of its process for {run.silent_seconds(now_seconds):.0f} s"
+            context.log.warning(f"run {run.short_id} is marked failed: {reason}")
+            run_store.mark_failed(context.instance, run.run_id, reason, "the next one goes on")
 
 
 def _request(pipeline_name: str, launch: Launch, workers: int) -> dg.RunRequest:

@@ -6,6 +6,7 @@ carry it as it is.
 
 import dagster as dg
 
+from k2i_core.audit.catalogue import CheckSpec, check_specs
 from k2i_core.config import Pipeline
 
 PIPELINE_TAG = "k2i/pipeline"
@@ -14,6 +15,7 @@ WORKERS_TAG = "k2i/workers"
 HEARTBEAT_TAG = "k2i/heartbeat"
 STOP_TAG = "k2i/stop"
 MAINTENANCE_TAG = "k2i/maintenance"
+REASON_TAG = "k2i/reason"
 
 CLEAN_UP_JOB = "clean_ingest_runs"
 CLEAN_UP_SCHEDULE = "clean_ingest_runs_weekly"
@@ -29,6 +31,12 @@ INGEST_NODE = "ingest"
 """How the op is called in a run's config: `ops: {ingest: {config: {worker: 0}}}`."""
 BACKFILL_NODE = "backfill"
 CLEAN_UP_NODE = "clean_up"
+
+HEALTH = "health"
+HELD_BACK = "not_held_back"
+AUDIT_SLOT = "audit"
+MAINTENANCE_SLOT = "tables"
+"""Of `k2i/maintenance`: all steps of a pipeline share it, so that one works at a time."""
 
 OFFSET_CONTIGUITY = "offset_contiguity"
 LAG = "lag"
@@ -53,13 +61,13 @@ def backfill_job_name(pipeline_name: str) -> str:
 
 
 def audit_job_name(pipeline_name: str) -> str:
-    """Return the name of the job that audits the committed table."""
+    """Return the name of the job that audits what came into the committed table."""
     return f"audit_{dagster_name(pipeline_name)}"
 
 
-def audit_schedule_name(pipeline_name: str) -> str:
-    """Return the name of the audit job's schedule."""
-    return f"{audit_job_name(pipeline_name)}_schedule"
+def full_audit_job_name(pipeline_name: str) -> str:
+    """Return the name of the job that audits all of the committed table."""
+    return f"full_audit_{dagster_name(pipeline_name)}"
 
 
 def keep_alive_name(pipeline_name: str) -> str:
@@ -85,6 +93,60 @@ def dead_letter_key(pipeline: Pipeline) -> dg.AssetKey:
 def audit_key(pipeline: Pipeline) -> dg.AssetKey:
     """Return the asset key of the audit of the target table."""
     return dg.AssetKey([*pipeline.table.identifier.split("."), "audit"])
+
+
+def maintenance_key(pipeline: Pipeline, step_name: str) -> dg.AssetKey:
+    """Return the asset key of a maintenance step of the tables, or of their health."""
+    return dg.AssetKey([*pipeline.table.identifier.split("."), step_name])
+
+
+def maintenance_node(pipeline: Pipeline, step_name: str) -> str:
+    """Return how a step is called in a run's config, as Dagster itself would call it."""
+    return "__".join(maintenance_key(pipeline, step_name).path)
+
+
+def maintenance_job_name(pipeline_name: str, verb: str) -> str:
+    """Return the name of a maintenance step's job."""
+    return f"{verb}_{dagster_name(pipeline_name)}"
+
+
+def schedule_name(job_name: str) -> str:
+    """Return the name of a job's schedule."""
+    return f"{job_name}_schedule"
+
+
+def full_audit_key(pipeline: Pipeline) -> dg.AssetKey:
+    """Return the asset key of the audit that reads all of the target table."""
+    return dg.AssetKey([*pipeline.table.identifier.split("."), "full_audit"])
+
+
+def audit_checks(pipeline: Pipeline, *, is_full: bool) -> tuple[CheckSpec, ...]:
+    """Return the checks of one of the two audits: k2i's own and the file's."""
+    has_unique_key = bool(pipeline.monitoring.unique_key)
+    own = check_specs(is_full=is_full, has_unique_key=has_unique_key)
+    users = tuple(
+        CheckSpec(
+            check.name,
+            f"No row is returned by: {check.sql.strip()}",
+            "look at the rows with `k2i query` and the check's SQL",
+            is_error=check.severity == "error",
+            is_full_only=check.over == "table",
+        )
+        for check in pipeline.checks
+        if is_full or check.over == "new_rows"
+    )
+    return (*own, *users)
+
+
+def check_keys(pipeline: Pipeline) -> tuple[dg.AssetCheckKey, ...]:
+    """Return the keys of all checks that judge a pipeline's table."""
+    light = [dg.AssetCheckKey(table_key(pipeline), name) for name in LIGHT_CHECKS]
+    deep = [
+        dg.AssetCheckKey(key, spec.name)
+        for key, is_full in ((audit_key(pipeline), False), (full_audit_key(pipeline), True))
+        for spec in audit_checks(pipeline, is_full=is_full)
+    ]
+    return (*light, *deep)
 
 
 def topic_keys(pipeline: Pipeline) -> tuple[dg.AssetKey, ...]:

@@ -8,11 +8,12 @@ import dagster as dg
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline
 from k2i_dagster.assets import dead_letter_spec, table_spec, topic_specs
-from k2i_dagster.audit_job import AuditParts, build_audit
+from k2i_dagster.audit_job import AuditParts, build_audit, build_full_audit
 from k2i_dagster.backfill_job import build_backfill_job
 from k2i_dagster.ingest_job import build_ingest_job
 from k2i_dagster.keep_alive_sensor import build_keep_alive_sensor
 from k2i_dagster.light_checks import build_light_checks
+from k2i_dagster.maintenance_jobs import MaintenanceParts, build_maintenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,21 @@ class PipelineParts:
     ingest_job: dg.JobDefinition
     backfill_job: dg.JobDefinition
     audit: AuditParts
+    full_audit: AuditParts
+    maintenance: MaintenanceParts
     keep_alive: dg.SensorDefinition
 
     @property
     def job_names(self) -> tuple[str, ...]:
         """Of the jobs whose runs add up."""
-        return self.ingest_job.name, self.backfill_job.name, self.audit.job.name
+        audits = (audit.job.name for audit in self.audits)
+        maintenance = self.maintenance.job_names
+        return self.ingest_job.name, self.backfill_job.name, *audits, *maintenance
+
+    @property
+    def audits(self) -> tuple[AuditParts, ...]:
+        """The two of them."""
+        return self.audit, self.full_audit
 
 
 def build_pipeline_definitions(*pipelines: Pipeline) -> dg.Definitions:
@@ -73,6 +83,8 @@ def build_parts(
         ingest_job=ingest_job,
         backfill_job=build_backfill_job(pipeline),
         audit=build_audit(pipeline),
+        full_audit=build_full_audit(pipeline),
+        maintenance=build_maintenance(pipeline, clock),
         keep_alive=build_keep_alive_sensor(pipeline, ingest_job, clock, read_again),
     )
 
@@ -84,10 +96,23 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
         assets=[
             *(topics[path] for path in sorted(topics)),
             *(spec for one in parts for spec in one.tables),
-            *(one.audit.asset for one in parts),
+            *(audit.asset for one in parts for audit in one.audits),
+            *(asset for one in parts for asset in one.maintenance.assets),
         ],
         asset_checks=[check for one in parts for check in one.checks],
-        jobs=[job for one in parts for job in (one.ingest_job, one.backfill_job, one.audit.job)],
-        schedules=[schedule for one in parts for schedule in one.audit.schedules],
+        jobs=[
+            job
+            for one in parts
+            for job in (
+                one.ingest_job,
+                one.backfill_job,
+                *(audit.job for audit in one.audits),
+                *one.maintenance.jobs,
+            )
+        ],
+        schedules=[
+            *(s for one in parts for audit in one.audits for s in audit.schedules),
+            *(s for one in parts for s in one.maintenance.schedules),
+        ],
         sensors=[one.keep_alive for one in parts],
     )

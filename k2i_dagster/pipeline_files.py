@@ -14,6 +14,7 @@ from dagster import AssetKey
 from k2i_core.config import Pipeline, load_pipeline
 from k2i_core.errors import ConfigError
 from k2i_dagster import names
+from k2i_dagster.maintenance_steps import STEPS
 
 DIRECTORY_VARIABLE = "K2I_PIPELINES"
 DIRECTORY_DEFAULT = "pipelines"
@@ -112,4 +113,6 @@ def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
         names.table_key(pipeline),
         names.dead_letter_key(pipeline),
         names.audit_key(pipeline),
+        names.full_audit_key(pipeline),
+        *(names.maintenance_key(pipeline, step) for step in (names.HEALTH, *STEPS)),
     }

@@ -1,7 +1,8 @@
 """The only file that reads and writes Dagster's run storage.
 
-Part of what it uses (`add_run_tags`, `report_run_failed`, `get_run_records`) carries no promise of
-stability, so it is kept in one place. Everything else here sees `keep_alive.WorkerRun`.
+Part of what it uses (`add_run_tags`, `report_run_failed`, `get_run_records`, the records of asset
+checks) carries no promise of stability, so it is kept in one place. Everything else here sees
+`keep_alive.WorkerRun`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,12 @@ from typing import Any, cast
 
 import dagster as dg
 from dagster import DagsterRunStatus as Status
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
+from k2i_core.config import Pipeline
 from k2i_dagster import names
 from k2i_dagster.keep_alive import Phase, WorkerRun
 
@@ -62,6 +68,38 @@ def ended_ingest_runs(
     return [worker_run(record) for record in records]
 
 
+def live_maintenance_runs(
+    instance: dg.DagsterInstance, pipeline_name: str, *slots: str
+) -> list[WorkerRun]:
+    """Return the runs that maintain a pipeline's tables, or those slots, and have not ended."""
+    wanted = slots or (names.MAINTENANCE_SLOT,)
+    tags = {names.MAINTENANCE_TAG: [names.worker_tag(pipeline_name, slot) for slot in wanted]}
+    records = instance.get_run_records(
+        dg.RunsFilter(tags=tags, statuses=LIVE_STATUSES), limit=LIVE_RUNS_MAX
+    )
+    return [worker_run(record) for record in records]
+
+
+def live_run_id(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """Return the newest run of a job that has not ended."""
+    records = instance.get_run_records(
+        dg.RunsFilter(job_name=job_name, statuses=LIVE_STATUSES), limit=1
+    )
+    return records[0].dagster_run.run_id if records else None
+
+
+def last_materialization(
+    instance: dg.DagsterInstance, key: dg.AssetKey
+) -> tuple[float, Mapping[str, Any]] | None:
+    """Return when an asset was materialized last, in Unix seconds, and its metadata's values."""
+    event = instance.get_latest_materialization_event(key)
+    materialization = event.asset_materialization if event else None
+    if event is None or materialization is None:
+        return None
+    values = {name: entry.value for name, entry in materialization.metadata.items()}
+    return event.timestamp, values
+
+
 def find_run(instance: dg.DagsterInstance, run_id: str) -> WorkerRun | None:
     """Return one run as it is now; None when it was deleted."""
     record = instance.get_run_record_by_id(run_id)
@@ -85,11 +123,49 @@ def add_tags(instance: dg.DagsterInstance, run_id: str, tags: Mapping[str, str])
     instance.add_run_tags(run_id, dict(tags))
 
 
-def mark_failed(instance: dg.DagsterInstance, run_id: str, reason: str) -> None:
+def mark_failed(
+    instance: dg.DagsterInstance, run_id: str, reason: str, follows: str = "another run takes over"
+) -> None:
     """Record the failure of a run whose process cannot."""
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
-        instance.report_run_failed(run, f"k2i keep-alive: {reason}; another run takes over")
+        instance.report_run_failed(run, f"k2i keep-alive: {reason}; {follows}")
+
+
+def failing_error_checks(instance: dg.DagsterInstance, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return which error-level checks of a pipeline's table failed when they last were evaluated.
+
+    While there is one, nothing may be deleted that could be needed to settle it. A check that is
+    being evaluated now counts as it was before; one that never was evaluated does not fail.
+
+    Returns:
+        Asset and check, as in `sales/orders/audit: row_counts`, sorted.
+
+    """
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(list(names.check_keys(pipeline)))
+    failing: list[str] = []
+    for key, newest in latest.items():
+        record: AssetCheckExecutionRecord | None = newest
+        if newest.status not in _EVALUATED:
+            history = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+            record = history[0] if history else None
+        if record is not None and _failed_as_error(record):
+            failing.append(f"{key.asset_key.to_user_string()}: {key.name}")
+    return tuple(sorted(failing))
+
+
+_EVALUATED = frozenset(
+    {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+)
+
+
+def _failed_as_error(record: AssetCheckExecutionRecord) -> bool:
+    event = record.event.dagster_event if record.event else None
+    if event is None or record.status is not AssetCheckExecutionRecordStatus.FAILED:
+        return False
+    evaluation = event.asset_check_evaluation_data
+    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
 
 
 def old_runs(

@@ -10,7 +10,7 @@ Topics that were deleted and created again are left out: SQL cannot tell their o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from k2i_core.ledger import Entry, Totals
@@ -132,6 +132,8 @@ class PartitionCount:
         distinct_count: Their different offsets.
         stray_count: Rows above the window, below a whole one, or of a Kafka partition that the
             ledger does not know.
+        repeated_count: Rows below a window that begins at the last audit, in files that were
+            appended since: their offsets were audited already.
         null_count: Nulls in required columns, in the window.
     """
 
@@ -140,20 +142,42 @@ class PartitionCount:
     distinct_count: int
     stray_count: int = 0
     null_count: int = 0
+    repeated_count: int = 0
+
+    def plus(self, other: "PartitionCount") -> "PartitionCount":
+        """Return the counts of two disjoint sets of offsets together."""
+        return PartitionCount(
+            self.topic_partition,
+            self.row_count + other.row_count,
+            self.distinct_count + other.distinct_count,
+            self.stray_count + other.stray_count,
+            self.null_count + other.null_count,
+            self.repeated_count + other.repeated_count,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class AuditAnswer:
-    """One question of the audit, answered.
+    """One question of an audit, answered.
 
     Attributes:
+        question: The name of the check.
         faults: One line each; none when all is well.
         figures: What was counted.
+        note: What else is worth knowing, for people; empty when nothing is.
+        is_error: Whether a fault is an error, or only a warning.
     """
 
     question: str
     faults: tuple[str, ...]
-    figures: Mapping[str, int]
+    figures: Mapping[str, int | float] = field(default_factory=dict[str, "int | float"])
+    note: str = ""
+    is_error: bool = True
+
+    @property
+    def is_failed_error(self) -> bool:
+        """Tell whether the audit must not go on from here."""
+        return self.is_error and bool(self.faults)
 
 
 def judge_rows(
@@ -172,6 +196,8 @@ def judge_rows(
             missing.append(f"{window}: the ledger counts more records than there are offsets")
         if found.distinct_count != found.row_count:
             doubled.append(f"{window}: doubled rows={found.row_count - found.distinct_count}")
+        if found.repeated_count:
+            doubled.append(f"{window}: appended again, from below={found.repeated_count}")
     strays = [
         f"{count.topic_partition}: rows outside the ledger={count.stray_count}"
         for count in counts
@@ -207,20 +233,52 @@ def judge_dead_letters(scope: AuditScope, counts: Sequence[PartitionCount]) -> A
     return AuditAnswer("dead_letters", tuple(faults), {"dead_letters": total})
 
 
-def rows_sql(table: str, scope: AuditScope, required_columns: Sequence[str]) -> str:
+APPENDED = "k2i_appended"
+"""Column of the rows that `rows_sql` counts: whether their file was appended, not rewritten."""
+
+SLICE_ROW_COUNT = 20_000_000
+"""Rows whose offsets are told apart at once. Larger needs more than a gigabyte of memory; smaller
+reads the files more often."""
+
+
+def slice_count(row_count: int) -> int:
+    """Return into how many slices of offsets a count of distinct ones is taken apart."""
+    return max(1, -(-row_count // SLICE_ROW_COUNT))
+
+
+def rows_sql(
+    table: str,
+    scope: AuditScope,
+    required_columns: Sequence[str],
+    *,
+    offsets_slice: tuple[int, int] = (0, 1),
+) -> str:
     """Return the SQL that counts the target's rows, one result row a Kafka partition.
 
     Rows without `_kafka` are another writer's and no concern of the ledger.
+
+    Args:
+        table: What to select from; has the table's columns and `APPENDED`.
+        scope: The windows.
+        required_columns: Their nulls are counted.
+        offsets_slice: Which slice of how many: only offsets of that remainder are counted.
+
     """
     nulls = " OR ".join(f"{_name(column)} IS NULL" for column in required_columns) or "FALSE"
+    number, count = offsets_slice
+    # Lets the reader skip what earlier audits counted and a rewrite put into a new file.
+    condition = f'_kafka IS NOT NULL AND ({APPENDED} OR _kafka."offset" >= {_lowest(scope)})'
+    if count > 1:
+        condition += f' AND _kafka."offset" % {count} = {number}'
     return _counting_sql(
         table,
         scope,
         f"count(*) FILTER ((r.o >= w.n OR (w.whole AND r.o < w.s) OR w.t IS NULL)"
         f"{_not_skipped(scope)}) AS strays, "
-        f"count(*) FILTER ({_IN_WINDOW} AND r.broken) AS nulls",
-        f"({nulls}) AS broken",
-        "_kafka IS NOT NULL",
+        f"count(*) FILTER ({_IN_WINDOW} AND r.broken) AS nulls, "
+        f"count(*) FILTER (r.appended AND NOT w.whole AND r.o < w.s) AS repeated",
+        f"({nulls}) AS broken, {APPENDED} AS appended",
+        condition,
     )
 
 
@@ -229,13 +287,30 @@ def dead_letters_sql(table: str, target_table: str, scope: AuditScope) -> str:
     return _counting_sql(
         table,
         scope,
-        "0 AS strays, 0 AS nulls",
+        "0 AS strays, 0 AS nulls, 0 AS repeated",
         "FALSE AS broken",
-        f"target_table = {_text(target_table)}",
+        f'target_table = {_text(target_table)} AND _kafka."offset" >= {_lowest(scope)}',
+    )
+
+
+def new_rows_condition(scope: AuditScope) -> str:
+    """Return the SQL condition on rows in rewritten files that they came since the last audit."""
+    return (
+        " OR ".join(
+            f'(_kafka."topic" = {_text(w.topic_partition.topic)} AND _kafka."partition" = '
+            f'{w.topic_partition.kafka_partition} AND _kafka."offset" >= {w.start_offset})'
+            for w in scope.windows
+            if w.offset_count
+        )
+        or "FALSE"
     )
 
 
 _IN_WINDOW = "r.o >= w.s AND r.o < w.n"
+
+
+def _lowest(scope: AuditScope) -> int:
+    return min(0 if window.is_whole else window.start_offset for window in scope.windows)
 
 
 def _not_skipped(scope: AuditScope) -> str:
@@ -252,14 +327,12 @@ def _counting_sql(
         f"{w.start_offset}, {w.next_offset}, {w.is_whole})"
         for w in scope.windows
     )
-    # Lets the reader skip files of earlier audits.
-    lowest = min(0 if window.is_whole else window.start_offset for window in scope.windows)
     return f"""
         WITH w(t, p, s, n, whole) AS (VALUES {values}),
         r AS (
             SELECT _kafka."topic" AS t, _kafka."partition" AS p, _kafka."offset" AS o,
                    {more_columns}
-            FROM {table} WHERE {condition} AND _kafka."offset" >= {lowest}
+            FROM {table} WHERE {condition}
         )
         SELECT r.t AS topic, r.p AS kafka_partition,
                count(*) FILTER ({_IN_WINDOW}) AS row_count,

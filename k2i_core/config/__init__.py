@@ -31,9 +31,11 @@ from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
 from k2i_core.config.settings import FreeMapping
 from k2i_core.config.table import Codec, Column, Table
+from k2i_core.config.user_checks import Check
 
 __all__ = [
     "Catalog",
+    "Check",
     "Codec",
     "Column",
     "Compaction",

@@ -17,6 +17,7 @@ from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush, Format
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
 from k2i_core.config.units import duration_text, size_text
+from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, is_nested
 from k2i_core.schema.type_texts import type_text
 
@@ -34,6 +35,7 @@ class Sections:
     dead_letters: DeadLetters | None
     maintenance: Maintenance | None
     monitoring: Monitoring | None
+    checks: tuple[Check, ...] = ()
 
 
 def findings(sections: Sections) -> Iterator[Finding]:
@@ -58,6 +60,10 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.monitoring:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
+    if sections.monitoring and sections.table:
+        columns = declared_columns(sections.format, sections.table)
+        yield from _check_unique_key(sections.monitoring, columns)
+    yield from _check_names(sections.checks)
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -210,3 +216,21 @@ def _check_limits(monitoring: Monitoring) -> Iterator[Finding]:
     ):
         if warn is not None and fail is not None and warn > fail:
             yield ("monitoring", name, "warn"), f"{warn} is more than fail, {fail}"
+
+
+def _check_unique_key(
+    monitoring: Monitoring, columns: Sequence[IcebergField] | None
+) -> Iterator[Finding]:
+    for index, name in enumerate(monitoring.unique_key):
+        path = ("monitoring", "unique_key", index)
+        type_ = column_type(columns, name) if columns is not None else None
+        if columns is not None and type_ is None:
+            yield path, _no_column(name, columns)
+        elif type_ is not None and is_nested(type_):
+            yield path, f"{quoted(name)} is {type_text(type_)}, which is no key"
+
+
+def _check_names(checks: Sequence[Check]) -> Iterator[Finding]:
+    for index, check in enumerate(checks):
+        if check.name in (earlier.name for earlier in checks[:index]):
+            yield ("checks", index, "name"), f"{quoted(check.name)} is there twice"

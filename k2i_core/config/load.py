@@ -25,6 +25,7 @@ from k2i_core.config.problems import KeyPath, Origin, Problem, fail
 from k2i_core.config.sections import DeadLetters, Flush, Format
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
+from k2i_core.config.user_checks import Check
 from k2i_core.errors import ConfigError, ErrorKind
 
 FILE_BYTES_MAX = 1024 * 1024
@@ -167,6 +168,9 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         dead_letters=section("dead_letters", DeadLetters),
         maintenance=section("maintenance", Maintenance),
         monitoring=section("monitoring", Monitoring),
+        checks=()
+        if "checks" in broken
+        else tuple(Check.model_validate(one) for one in tree.get("checks", ())),
     )
 
 

@@ -99,9 +99,25 @@ class Orphans(Section):
     )
 
 
+class Health(Section):
+    """Whether the tables need any of it; reads metadata only."""
+
+    schedule: Schedule = Field(
+        default="10,25,40,55 * * * *",
+        description="When health is measured; a step that is due believes the last one. Five "
+        'fields as in cron, in UTC, or "off". Used by the orchestrator.',
+        examples=["10,25,40,55 * * * *"],
+    )
+
+
 class Maintenance(Section):
     """How the tables are kept healthy."""
 
+    health: Health = Field(
+        default=Health(),
+        description="Measuring what the tables need.",
+        examples=[{"schedule": "10,25,40,55 * * * *"}],
+    )
     compaction: Compaction = Field(
         default=Compaction(), description="Compaction.", examples=[{"target_file_bytes": "512MiB"}]
     )

@@ -6,8 +6,9 @@ None, means that it never does.
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from k2i_core.config.problems import quoted
 from k2i_core.config.settings import Section
 from k2i_core.config.units import OrOff, bounded_count, bounded_duration, bounded_number
 
@@ -49,6 +50,14 @@ class DeadLetterShare(Section):
     )
 
 
+def _parse_key(columns: tuple[str, ...]) -> tuple[str, ...]:
+    for index, column in enumerate(columns):
+        if column in columns[:index]:
+            message = f"{quoted(column)} is there twice"
+            raise ValueError(message)
+    return columns
+
+
 class Monitoring(Section):
     """From where on checks warn, and fail."""
 
@@ -66,4 +75,10 @@ class Monitoring(Section):
         default=DeadLetterShare(),
         description="Which share of the records, from 0 to 1, may become dead letters.",
         examples=[{"warn": 0.01}],
+    )
+    unique_key: Annotated[tuple[str, ...], AfterValidator(_parse_key)] = Field(
+        default=(),
+        description="Columns whose values no two rows of the table may share; proven by full "
+        "audits. Default: nothing is proven.",
+        examples=[["order_id"]],
     )

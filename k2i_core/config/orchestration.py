@@ -1,7 +1,7 @@
 """Section `orchestration`: how the orchestrator runs a pipeline, and whom it names for it."""
 
 import re
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -76,6 +76,14 @@ def _schedule_text(schedule: str | None) -> str:
     return schedule or "off"
 
 
+_OptionalSchedule: TypeAlias = Annotated[
+    str | None,
+    BeforeValidator(_parse_schedule),
+    PlainSerializer(_schedule_text, when_used="json"),
+    WithJsonSchema(dict(SCHEDULE_SCHEMA)),
+]
+
+
 class Orchestration(Section):
     """How the orchestrator runs a pipeline."""
 
@@ -89,16 +97,17 @@ class Orchestration(Section):
         description="How often a run tells the orchestrator what it committed. In Python: seconds.",
         examples=["30s"],
     )
-    audit_schedule: Annotated[
-        str | None,
-        BeforeValidator(_parse_schedule),
-        PlainSerializer(_schedule_text, when_used="json"),
-        WithJsonSchema(dict(SCHEDULE_SCHEMA)),
-    ] = Field(
+    audit_schedule: _OptionalSchedule = Field(
         default="*/10 * * * *",
-        description="When the committed rows are proven against the ledger: five fields as in "
+        description="When what was committed since the last audit is proven: five fields as in "
         'cron, in UTC, or "off".',
         examples=["*/10 * * * *"],
+    )
+    full_audit_schedule: _OptionalSchedule = Field(
+        default="40 4 * * *",
+        description="When the whole table is proven, and what costs as much as the table is "
+        'checked: five fields as in cron, in UTC, or "off".',
+        examples=["40 4 * * *"],
     )
     owners: tuple[Annotated[str, AfterValidator(parse_owner)], ...] = Field(
         default=(),

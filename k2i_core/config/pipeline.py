@@ -18,6 +18,7 @@ from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.config.units import bounded_count
+from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -110,6 +111,19 @@ class Pipeline(Section):
         default=Monitoring(),
         description="From where on the orchestrator's checks warn, and fail.",
         examples=[{"freshness": {"warn": "5m", "fail": "15m"}}],
+    )
+    checks: tuple[Check, ...] = Field(
+        default=(),
+        description="Checks of your own for the rows, evaluated with every audit.",
+        examples=[
+            [
+                {
+                    "name": "amounts_are_positive",
+                    "sql": "SELECT * FROM orders WHERE amount < 0",
+                    "severity": "warn",
+                }
+            ]
+        ],
     )
     orchestration: Orchestration = Field(
         default=Orchestration(),

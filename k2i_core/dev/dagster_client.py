@@ -102,15 +102,31 @@ class DagsterClient:
                 return found["__typename"] == "RepositoryLocation", found.get("message", "")
         return False, ""
 
-    def runs(self, pipeline: str | None = None, *, limit: int = 20) -> tuple[Run, ...]:
-        """Return the newest runs, newest first; of one pipeline if it is named.
+    def runs(
+        self,
+        pipeline: str | None = None,
+        *,
+        job: str | None = None,
+        is_live: bool = False,
+        limit: int = 20,
+    ) -> tuple[Run, ...]:
+        """Return the newest runs, newest first.
+
+        Args:
+            pipeline: Only of this one.
+            job: Only of this one.
+            is_live: Only runs that have not ended.
+            limit: At most so many.
 
         Raises:
             UnavailableError: The webserver does not answer.
 
         """
         tags = [{"key": "k2i/pipeline", "value": pipeline}] if pipeline else []
-        answer = self.ask(_RUNS, {"filter": {"tags": tags}, "limit": limit})
+        wanted: dict[str, object] = {"tags": tags, "pipelineName": job}
+        if is_live:
+            wanted["statuses"] = sorted(_LIVE)
+        answer = self.ask(_RUNS, {"filter": wanted, "limit": limit})
         results = cast("list[dict[str, object]]", _inside(answer, "runsOrError")["results"])
         return tuple(map(_read_run, results))
 

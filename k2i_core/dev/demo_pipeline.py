@@ -51,8 +51,12 @@ monitoring: # when Dagster's checks of the table warn, and fail
 orchestration: # in Dagster; the defaults suit a pipeline that runs for months, these a demo
   publish_every: 10s # each is a point on the table's plots
   audit_schedule: "* * * * *"
+  full_audit_schedule: "*/2 * * * *"
   owners: ["team:demo"]
   tags: {{tier: demo}}
+maintenance: # in Dagster, too: small files are put together while more come
+  health: {{schedule: "* * * * *"}}
+  compaction: {{schedule: "*/2 * * * *"}}
 state_directory: {state}
 """
 

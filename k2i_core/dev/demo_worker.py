@@ -134,7 +134,7 @@ class DemoWorker:
 
         """
         asked, began = set[str](), self._clock.boot_seconds()
-        while live := [run for run in self._client.runs() if run.is_live]:
+        while live := self._client.runs(is_live=True):
             waited = self._clock.boot_seconds() - began
             for run in live:
                 is_due = run.job == self.job or waited >= _OTHERS_SECONDS_MAX
@@ -160,4 +160,4 @@ class DemoWorker:
         return run.created_seconds >= self._began_seconds
 
     def _ingest_runs(self) -> list[Run]:
-        return [run for run in self._client.runs(self._pipeline) if run.job == self.job]
+        return list(self._client.runs(self._pipeline, job=self.job))

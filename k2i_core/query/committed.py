@@ -7,11 +7,11 @@ held whole.
 
 import re
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -61,7 +61,7 @@ class QueryResult:
 
     def __init__(
         self,
-        session: "_Session",
+        session: "QuerySession",
         reader: pa.RecordBatchReader,
         row_count_max: int | None,
     ) -> None:
@@ -141,7 +141,7 @@ def query(
 
     """
     limits = limits or QueryLimits()
-    session = _Session(engines or _one_off(), table, limits)
+    session = QuerySession(engines or _one_off(), table, limits)
     try:
         # Before anything is loaded, because most mistakes are in the SQL.
         statement = session.parse(sql)
@@ -161,8 +161,8 @@ def _one_off() -> Engines:
     return engines
 
 
-class _Session:
-    """One locked connection with a time limit, and what its errors mean."""
+class QuerySession:
+    """One connection, locked once it shows rows, with a time limit, and what its errors mean."""
 
     def __init__(
         self,
@@ -192,6 +192,16 @@ class _Session:
 
     def show_table(self, hot: pa.Table | None, snapshot_id: int | None) -> None:
         """Make the rows visible under both names of the table, then lock the connection."""
+        self.show_rows(self._rows_sql(hot, snapshot_id))
+
+    def show_rows(self, rows_sql: str, directories: Iterable[str] = ()) -> None:
+        """Make the rows of a query visible as the table, then lock the connection.
+
+        Args:
+            rows_sql: What the table's two names stand for.
+            directories: What may be read besides the table's own directories.
+
+        """
         table = self._table
         *namespace, name = table.name()
         schema = ".".join(namespace)
@@ -200,15 +210,29 @@ class _Session:
                 allow_store(self._connection, table.location(), table.io.properties)
                 self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
             qualified = f"{quote_name(schema)}.{quote_name(name)}"
-            rows_sql = self._rows_sql(hot, snapshot_id)
             self._connection.execute(f"CREATE OR REPLACE VIEW {qualified} AS {rows_sql}")
             if schema != "main":
                 self._connection.execute(
                     f"CREATE OR REPLACE VIEW {quote_name(name)} AS FROM {qualified}"
                 )
             if not self._engine.is_locked:
-                lock(self._connection, self._directories())
+                lock(self._connection, [*self._directories(), *directories])
                 self._engine.is_locked = True
+
+    def fetch(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return all rows of an SQL text of our own."""
+        with self._errors():
+            return self._connection.execute(sql).fetchall()
+
+    def fetch_unless_broken(self, sql: str) -> list[tuple[Any, ...]] | str:
+        """Return all rows of an SQL text of our own, or why the files it names cannot be read."""
+        with self._errors():
+            try:
+                return self._connection.execute(sql).fetchall()
+            except (duckdb.IOException, duckdb.InterruptException):
+                raise
+            except duckdb.Error as error:
+                return _one_line(str(error).partition("\n\nLINE")[0])
 
     def parse(self, sql: str) -> duckdb.Statement:
         """Check that the text is one SELECT."""

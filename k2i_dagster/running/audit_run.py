@@ -1,25 +1,43 @@
-"""The body of an audit run: count with DuckDB since the last audit, and say what was found."""
+"""The body of an audit run: look at what came since the last audit, and say what was found."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from k2i_core.audit.row_audit import AuditAnswer, AuditMark, read_mark
+from k2i_core.audit.audit_state import AuditState, read_state
+from k2i_core.audit.row_audit import AuditAnswer
 from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.errors import K2iError
-from k2i_core.wiring.row_audit import RowAudit, audit_rows
+from k2i_core.wiring.table_audit import TableAudit, audit_table
 from k2i_dagster import names
 from k2i_dagster.running.failures import failure_of
+from k2i_dagster.running.heartbeat import Heartbeat
 
-MARK = "audited_up_to"
+STATE = "audited_up_to"
 """Metadata entry in which an audit leaves where the next one begins."""
 
 FAULTS_LISTED_MAX = 10
 
 
-def audit(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, *, is_full: bool
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What one audit does.
+
+    Attributes:
+        is_full: Also ask what only a full audit asks.
+        begins_anew: Look at everything.
+        is_accepted: Let the next audit begin here even when this one finds errors.
+    """
+
+    is_full: bool = False
+    begins_anew: bool = False
+    is_accepted: bool = False
+
+
+def run_audit(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, options: AuditOptions
 ) -> dg.MaterializeResult[Any]:
     """Audit a pipeline's tables.
 
@@ -29,57 +47,69 @@ def audit(
     """
     clock = SystemClock()
     began = clock.boot_seconds()
-    since = None if is_full else _last_mark(context.instance, pipeline)
+    last = None if options.is_full else _last_state(context.instance, pipeline)
+    since = None if options.begins_anew else last
     try:
-        found = audit_rows(pipeline, since)
+        # So that a run whose process is gone is known, and gives its place in the queue free.
+        with Heartbeat(context.instance, context.run.run_id, clock):
+            found = audit_table(pipeline, since, is_full=options.is_full)
     except K2iError as error:
         raise failure_of(error) from None
     seconds = clock.boot_seconds() - began
-    verdict = "everything agrees" if found.holds else "DOES NOT AGREE with the ledger"
+    verdict = "everything agrees" if found.holds else "DOES NOT AGREE"
     context.log.info(
-        f"{found.offset_count:,} offsets of {pipeline.table.identifier} audited in {seconds:.1f} s:"
-        f" {verdict}"
+        f"{found.offset_count:,} offsets and {found.file_count:,} files of "
+        f"{pipeline.table.identifier} audited in {seconds:.1f} s: {verdict}"
     )
+    # An audit that found an error is repeated from the same place, until it is settled.
+    next_state = found.state if found.holds or options.is_accepted else since
+    metadata = _metadata(found, seconds)
+    if next_state is not None and not options.is_full:
+        metadata[STATE] = dg.MetadataValue.json(next_state.to_json())
+    remedies = {
+        spec.name: spec.remedy for spec in names.audit_checks(pipeline, is_full=options.is_full)
+    }
+    key = names.full_audit_key(pipeline) if options.is_full else names.audit_key(pipeline)
     return dg.MaterializeResult(
-        metadata=_metadata(found, since, seconds),
-        check_results=[_check_result(pipeline, answer) for answer in found.answers],
+        metadata=metadata,
+        check_results=[_result(key, one, remedies[one.question]) for one in found.answers],
     )
 
 
-def _last_mark(instance: dg.DagsterInstance, pipeline: Pipeline) -> AuditMark | None:
+def _last_state(instance: dg.DagsterInstance, pipeline: Pipeline) -> AuditState | None:
     event = instance.get_latest_materialization_event(names.audit_key(pipeline))
     materialization = event.asset_materialization if event else None
-    if materialization is None or MARK not in materialization.metadata:
+    if materialization is None or STATE not in materialization.metadata:
         return None
-    return read_mark(materialization.metadata[MARK].value)
+    return read_state(materialization.metadata[STATE].value)
 
 
-def _metadata(found: RowAudit, since: AuditMark | None, seconds: float) -> dict[str, Any]:
+def _metadata(found: TableAudit, seconds: float) -> dict[str, Any]:
     row_count = next(a.figures["rows"] for a in found.answers if a.question == "row_counts")
-    # An audit that found a fault is repeated from the same place, until it is settled.
-    mark = found.mark if found.holds else since
+    skipped = found.scope.skipped_topics
     return {
         "rows": row_count,
         "offsets": found.offset_count,
+        "files": found.file_count,
         "seconds": round(seconds, 2),
         "snapshot_id": str(found.snapshot_id),
-        "kind": "everything" if since is None else "since the last audit",
-        **({MARK: dg.MetadataValue.json(mark.to_json())} if mark else {}),
-        **(
-            {"not audited": f"created again: {', '.join(found.scope.skipped_topics)}"}
-            if found.scope.skipped_topics
-            else {}
-        ),
+        "kind": "since the last audit" if found.is_incremental else "everything",
+        "history": found.chain.value,
+        **({"not audited": f"created again: {', '.join(skipped)}"} if skipped else {}),
     }
 
 
-def _check_result(pipeline: Pipeline, answer: AuditAnswer) -> dg.AssetCheckResult:
+def _result(key: dg.AssetKey, answer: AuditAnswer, remedy: str) -> dg.AssetCheckResult:
     listed = "; ".join(answer.faults[:FAULTS_LISTED_MAX])
+    severity = dg.AssetCheckSeverity.ERROR if answer.is_error else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
-        asset_key=names.audit_key(pipeline),
+        asset_key=key,
         check_name=answer.question,
         passed=not answer.faults,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{listed}; prove it with `k2i verify`" if listed else "agrees with the ledger",
-        metadata=dict(answer.figures),
+        severity=severity,
+        description=f"{listed}; {remedy}" if listed else answer.note or "agrees",
+        metadata={
+            **answer.figures,
+            **({"faults": len(answer.faults)} if answer.faults else {}),
+        },
     )

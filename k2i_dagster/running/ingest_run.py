@@ -23,11 +23,12 @@ from k2i_core.ledger import Share
 from k2i_core.wiring.worker_run import run_worker
 from k2i_core.worker import Until
 from k2i_dagster import names, run_store
-from k2i_dagster.keep_alive import Phase, WorkerRun
-from k2i_dagster.running.failures import failure_of
+from k2i_dagster.keep_alive import WorkerRun
+from k2i_dagster.running.failures import failure_of, raise_if_ended_elsewhere
 from k2i_dagster.running.heartbeat import Heartbeat
 from k2i_dagster.running.ownership import earlier_owner
 from k2i_dagster.running.publishing import Publisher
+from k2i_dagster.running.turn import why_no_turn
 from k2i_dagster.running.worker_thread import WorkerThread
 
 LOOP_SECONDS = 0.5
@@ -36,7 +37,6 @@ LOOP_SECONDS = 0.5
 LAST_FLUSH_SECONDS_MAX = 600.0
 """How long the last flush may take; the commit's own limit is shorter."""
 
-TURN_LOOK_SECONDS = 5.0
 TURN_SECONDS_MAX = 600.0
 """How long a run waits for an earlier one of the same share before it ends with nothing done."""
 
@@ -100,24 +100,19 @@ def _has_turn(
     context: dg.OpExecutionContext, plan: RunPlan, heartbeat: Heartbeat, clock: Clock
 ) -> bool:
     """Wait until no earlier run owns the share; tell whether this one may begin."""
-    deadline = clock.boot_seconds() + TURN_SECONDS_MAX
-    owner: WorkerRun | None = None
-    while (reason := heartbeat.stop_reason()) is None:
-        found = _owner(context, plan.pipeline.name, clock)
-        if found is None:
-            return True
-        if owner is None or found.run_id != owner.run_id:
-            context.log.info(
-                f"run {found.short_id} owns worker {plan.share} already; waiting for its end, at "
-                f"most {TURN_SECONDS_MAX / 60:.0f} minutes"
-            )
-        owner = found
-        if clock.boot_seconds() >= deadline:
-            context.log.info(f"run {owner.short_id} still owns worker {plan.share}, nothing to do")
-            return False
-        clock.sleep(TURN_LOOK_SECONDS)
-    _raise_if_ended_elsewhere(context)
-    context.log.info(f"ending before the start: {reason}")
+    why_not = why_no_turn(
+        context,
+        lambda: _owner(context, plan.pipeline.name, clock),
+        heartbeat,
+        clock,
+        what=f"worker {plan.share}",
+        seconds_max=TURN_SECONDS_MAX,
+    )
+    if why_not is None:
+        return True
+    if heartbeat.stop_reason() is not None:
+        raise_if_ended_elsewhere(context)
+    context.log.info(why_not)
     return False
 
 
@@ -167,7 +162,7 @@ def _ingest_in_turn(
     except K2iError as error:
         publisher.tell_failure(error)
         raise failure_of(error) from None
-    _raise_if_ended_elsewhere(context)
+    raise_if_ended_elsewhere(context)
 
 
 def _beginning(plan: RunPlan) -> str:
@@ -178,14 +173,3 @@ def _beginning(plan: RunPlan) -> str:
         else ", to the end offsets"
     )
     return f"worker {plan.share}: topic {topics} into {plan.pipeline.table.identifier}{end}"
-
-
-def _raise_if_ended_elsewhere(context: dg.OpExecutionContext) -> None:
-    """End a run as it was ended by others: a success now would overwrite what was recorded."""
-    recorded = run_store.find_run(context.instance, context.run.run_id)
-    if recorded is None or not recorded.phase.is_live:
-        message = "this run was recorded as ended while it ran, so that another could take over"
-        raise dg.Failure(message, allow_retries=False)
-    if recorded.phase is Phase.ENDING:
-        # The interruption itself did not come through, or after the heartbeat had seen it.
-        raise dg.DagsterExecutionInterruptedError

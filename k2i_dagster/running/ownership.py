@@ -13,16 +13,23 @@ def earlier_owner(
     me: WorkerRun, others: Iterable[WorkerRun], now_seconds: float
 ) -> WorkerRun | None:
     """Return a live run that started before this one and shares Kafka partitions with it."""
-    owners = [
+    sharing = [other for other in others if _shares_partitions(me, other)]
+    return earliest_before(me, sharing, now_seconds)
+
+
+def earliest_before(
+    me: WorkerRun, others: Iterable[WorkerRun], now_seconds: float
+) -> WorkerRun | None:
+    """Return the live run that started first, if that was before this one."""
+    earlier = [
         other
         for other in others
         if other.run_id != me.run_id
         and other.phase.has_process
         and not other.is_silent(now_seconds)
-        and _shares_partitions(me, other)
         and _started(other) < _started(me)
     ]
-    return min(owners, key=_started, default=None)
+    return min(earlier, key=_started, default=None)
 
 
 def live_workers(others: Iterable[WorkerRun], now_seconds: float) -> list[WorkerRun]:

@@ -118,10 +118,19 @@ def run_as_json(directory: Path, *arguments: str) -> dict[str, Any]:
 def assert_green(document: dict[str, Any]) -> None:
     dagster = document["dagster"]
     assert not {run["status"] for run in dagster["runs"]} - {"SUCCESS", "CANCELED"}, dagster
-    light = {name: outcome for name, outcome in dagster["checks"].items() if "/audit:" not in name}
+    # The others are of jobs whose schedules a short demo may not reach.
+    light = {
+        name: outcome
+        for name, outcome in dagster["checks"].items()
+        if name.startswith("demo/orders:")
+    }
     assert light
     assert set(light.values()) == {"passed"}, dagster
     assert "failed" not in dagster["checks"].values(), dagster
+
+
+def statuses(document: dict[str, Any], job: str) -> set[str]:
+    return {run["status"] for run in document["dagster"]["runs"] if run["job"] == job}
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(directory: Path) -> None:
@@ -132,8 +141,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(directory: Path) -> None:
     assert first["not_read_yet"] == 0
     assert first["dead_letters"] == first["bad_on_purpose"] > 0
     assert first["committed_rows"] == first["produced"] - first["bad_on_purpose"]
-    workers = [run for run in first["dagster"]["runs"] if run["job"].startswith("ingest_")]
-    assert {run["status"] for run in workers} == {"CANCELED"}
+    assert statuses(first, "ingest_orders") == {"CANCELED"}
     assert_green(first)
     assert processes_below(directory) == []
 

@@ -133,7 +133,7 @@ class Stack:
 
     def runs(self) -> tuple[Run, ...]:
         """Ingest runs, newest first."""
-        return tuple(run for run in self.client.runs(self.name) if run.job == self.job)
+        return self.client.runs(self.name, job=self.job)
 
     def started(self) -> list[Run]:
         return [run for run in self.runs() if run.status == "STARTED"]

@@ -7,10 +7,12 @@ must become rows, and `verify` compares topic and table.
 """
 
 import sqlite3
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.e2e.dagster.stack import (
     PARTS,
     Stack,
     assert_all_is_in_the_table,
+    hear_signals,
     row_count,
     running,
 )
@@ -134,6 +137,58 @@ def test_a_worker_outlives_a_killed_code_server_and_is_replaced_when_it_dies_lat
     deployment.produce()
     stack.wait_for_new_worker(old)
     deployment.assert_whole()
+
+
+def test_a_run_executed_beside_the_worker_waits_for_its_end_and_doubles_nothing(
+    deployment: Deployment,
+) -> None:
+    stack = deployment.stack
+    old = stack.ensure_worker()
+
+    with executed_job(stack, seconds=15) as (process, log):
+        # It bypasses the queue, so that only its own look at the other runs holds it back.
+        stack.wait_for(lambda: f"run {old.id[:8]} owns worker 0/1 already" in log.read_text())
+        deployment.produce()
+        deployment.assert_whole()
+        assert process.poll() is None
+        assert stack.run(old.id).is_live
+        assert "rows into" not in log.read_text()
+
+        stack.client.terminate(old.id)
+        deployment.produce()
+        stack.wait_for(lambda: "rows into" in log.read_text())
+        deployment.produce()
+        assert process.wait(120) == 0, log.read_text()[-3000:]
+
+    assert stack.run(old.id).status == "CANCELED"
+    deployment.assert_whole()
+
+
+@contextmanager
+def executed_job(
+    stack: Stack, *, seconds: float
+) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Run the ingest job in a process of its own, as nobody should."""
+    config = stack.home / "executed.yaml"
+    config.write_text(f"ops: {{ingest: {{config: {{max_run_minutes: {seconds / 60}}}}}}}")
+    log = stack.home / "executed.log"
+    command = ["dagster", "job", "execute", "-m", "k2i_dagster.definitions", "-j", stack.job]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "-c", str(config)],
+            cwd=stack.home,
+            env=stack.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=hear_signals,  # noqa: PLW1509 - it only calls the kernel
+        )
+    try:
+        yield process, log
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def test_everything_is_back_within_a_minute_after_a_power_cut(deployment: Deployment) -> None:

@@ -10,10 +10,15 @@ from dagster import DagsterEvent, DagsterEventType
 from k2i_core.config import load_pipeline
 from k2i_core.dev.produce import fill
 from k2i_dagster import names
+from k2i_dagster.maintenance_steps import STEPS
 from k2i_dagster.pipeline_definitions import build_parts, combined
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
-AUDIT_NODE = "e2e__orders__audit"
+NODES = {
+    "audit_e2e": "e2e__orders__audit",
+    "full_audit_e2e": "e2e__orders__full_audit",
+    **{f"{step.verb}_e2e": f"e2e__orders__{step.name}" for step in STEPS.values()},
+}
 
 
 class InProcess:
@@ -32,13 +37,19 @@ class InProcess:
         fill(self.broker, self.topic, count, **options)
 
     def run(
-        self, job: str, config: Mapping[str, Any] | None = None, *, raises: bool = True
+        self,
+        job: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        raises: bool = True,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        node = AUDIT_NODE if job == "audit_e2e" else job.partition("_")[0]
+        node = NODES.get(job) or job.partition("_")[0]
         return self.definitions.resolve_job_def(job).execute_in_process(
             run_config={"ops": {node: {"config": dict(config)}}} if config else None,
             instance=self.instance,
             raise_on_error=raises,
+            tags=dict(tags or {}),
         )
 
     def ingest(
@@ -59,17 +70,26 @@ class InProcess:
         )
         return result.get_asset_check_evaluations()
 
-    def made_up_run(self, *, heartbeat: float, worker: int = 0, workers: int = 1) -> str:
+    def made_up_run(
+        self,
+        *,
+        heartbeat: float,
+        worker: int = 0,
+        workers: int = 1,
+        job: str = "ingest_e2e",
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
         """A run that started before all others, and that has no process."""
         run = self.instance.create_run_for_job(
-            self.definitions.resolve_job_def("ingest_e2e"),
+            self.definitions.resolve_job_def(job),
             tags={
                 names.WORKER_TAG: f"e2e-{worker}",
                 names.WORKERS_TAG: str(workers),
                 names.HEARTBEAT_TAG: str(int(heartbeat)),
+                **(tags or {}),
             },
         )
-        started = DagsterEvent(DagsterEventType.PIPELINE_START.value, "ingest_e2e")
+        started = DagsterEvent(DagsterEventType.PIPELINE_START.value, job)
         self.instance.report_dagster_event(started, run.run_id, timestamp=heartbeat - 10)
         return run.run_id
 

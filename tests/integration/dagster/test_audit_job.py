@@ -1,7 +1,7 @@
-"""The audit job in this process, on a table that a worker filled.
+"""The audit jobs in this process, on a table that a worker filled.
 
-Goal: the audit agrees with a table that keeps its promise, finds each fault that is planted, and
-reads only what came since the last one.
+Goal: the audits agree with a table that keeps its promise, find each fault that is planted, fail
+their run and hold maintenance back by it, and the quick one reads only what came since the last.
 Method: real rows from a real broker; faults are planted past k2i, with PyIceberg's own writer.
 """
 
@@ -9,9 +9,13 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from k2i_core.audit.catalogue import check_specs
+from k2i_core.config import load_pipeline
+from k2i_dagster.run_store import failing_error_checks
 from tests.integration.dagster.runs import InProcess, value
 
-CHECKS = {"row_counts", "no_duplicates", "no_strays", "required_columns", "dead_letters"}
+CHECKS = {spec.name for spec in check_specs(is_full=False, has_unique_key=False)}
+FULL_CHECKS = {spec.name for spec in check_specs(is_full=True, has_unique_key=False)}
 
 
 @pytest.fixture
@@ -54,10 +58,37 @@ def test_a_doubled_row_is_found_and_found_again(at_work):
     table.append(table.scan().to_arrow().slice(0, 1))
 
     for _ in range(2):
-        result = checked(at_work.run("audit_e2e"))
+        run = at_work.run("audit_e2e", raises=False)
+        result = checked(run)
+        assert not run.success
         assert not result["no_duplicates"]
         assert not result["row_counts"]
         assert result["dead_letters"]
+
+    assert failing_error_checks(at_work.instance, load_pipeline(at_work.disk.path)) == (
+        "e2e/orders/audit: no_duplicates",
+        "e2e/orders/audit: row_counts",
+    )
+
+
+def test_a_finding_that_is_accepted_is_not_found_again_by_the_next_audit(at_work):
+    at_work.run("audit_e2e")
+    table = at_work.disk.load_table()
+    table.append(table.scan().to_arrow().slice(0, 1))
+
+    assert not at_work.run("audit_e2e", raises=False).success
+    assert not at_work.run("audit_e2e", {"accept": True}, raises=False).success
+    assert at_work.run("audit_e2e").success
+    assert failing_error_checks(at_work.instance, load_pipeline(at_work.disk.path)) == ()
+
+
+def test_a_full_audit_asks_everything_of_everything(at_work):
+    at_work.run("audit_e2e")
+    full = checked(at_work.run("full_audit_e2e"))
+
+    assert (set(full), set(full.values())) == (FULL_CHECKS, {True})
+    (one,) = at_work.materializations("e2e", "orders", "full_audit")
+    assert (value(one, "offsets"), value(one, "kind")) == (400, "everything")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +114,7 @@ def test_a_row_outside_the_ledger_is_found(tmp_path, kafka, topic, kafka_partiti
     row["_kafka"] |= {"partition": kafka_partition, "offset": offset}
     table.append(pa.Table.from_pylist([row], schema=rows.schema))
 
-    result = checked(at_work.run("audit_e2e"))
+    result = checked(at_work.run("audit_e2e", raises=False))
 
     assert not result["no_strays"]
     assert result["row_counts"]
@@ -94,7 +125,7 @@ def test_a_lost_row_is_found(at_work):
     order_id = table.scan().to_arrow()["order_id"][0].as_py()
     table.delete(f"order_id = {order_id}")
 
-    result = checked(at_work.run("audit_e2e"))
+    result = checked(at_work.run("audit_e2e", raises=False))
 
     assert not result["row_counts"]
     assert result["no_duplicates"]

@@ -18,7 +18,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 
 from k2i_core.errors import UnavailableError
 from k2i_dagster import names, run_store
-from k2i_dagster.running import heartbeat, ingest_run
+from k2i_dagster.running import heartbeat, ingest_run, turn
 from tests.integration.dagster.runs import InProcess, value
 
 FOREVER = 120.0
@@ -186,7 +186,7 @@ def test_a_run_that_was_recorded_as_failed_ends_its_worker_and_stays_failed(at_w
 
 def test_a_second_run_of_a_share_waits_and_then_has_nothing_to_do(at_work, monkeypatch):
     monkeypatch.setattr(ingest_run, "TURN_SECONDS_MAX", 0.3)
-    monkeypatch.setattr(ingest_run, "TURN_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(turn, "LOOK_SECONDS", 0.1)
     at_work.fill(300, partition_count=2)
     first = at_work.made_up_run(heartbeat=time.time())
 

@@ -37,10 +37,14 @@ monitoring:
   freshness: {warn: 5m, fail: 15m}
   lag_messages: {warn: 500000, fail: null}
   dead_letter_share: {warn: 0.001, fail: 5e-1}
+  unique_key: [order_id]
+checks:
+  - {name: customers, sql: SELECT * FROM orders WHERE customer_id < 0, severity: warn}
 orchestration:
   max_run_minutes: 90
   publish_every: 10s
   audit_schedule: "*/20 * * * *"
+  full_audit_schedule: "off"
   owners: ["team:data", ada@example.com]
   tags: {tier: gold, revision: 7}
 """

@@ -8,6 +8,7 @@ import pytest
 
 from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError, ErrorKind
+from tests.unit.config.broken_checks import BROKEN_CHECKS
 from tests.unit.config.broken_monitoring import BROKEN_MONITORING
 from tests.unit.config.broken_settings import BROKEN_SETTINGS
 from tests.unit.config.broken_tables import BROKEN_TABLES, COLUMNS, TABLE
@@ -15,7 +16,7 @@ from tests.unit.config.pipeline_texts import SHORT, with_lines
 
 CATALOG = "\n  type: sql\n  uri: sqlite:///catalog.db\n  warehouse: warehouse"
 
-BROKEN = [*BROKEN_SETTINGS, *BROKEN_TABLES, *BROKEN_MONITORING]
+BROKEN = [*BROKEN_SETTINGS, *BROKEN_TABLES, *BROKEN_MONITORING, *BROKEN_CHECKS]
 
 
 @pytest.mark.parametrize(

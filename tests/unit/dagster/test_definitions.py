@@ -75,22 +75,73 @@ asset kafka/orders group=orders kinds=['kafka'] deps=[]
 asset sales/orders group=orders kinds=['iceberg'] deps=['kafka/orders']
 asset sales/orders/audit group=orders kinds=['duckdb', 'iceberg'] \
 deps=['sales/orders', 'sales/orders_dead_letters']
+asset sales/orders/compaction group=orders kinds=['duckdb', 'iceberg'] deps=['sales/orders/health']
+asset sales/orders/expiration group=orders kinds=['iceberg'] deps=['sales/orders/health']
+asset sales/orders/full_audit group=orders kinds=['duckdb', 'iceberg'] \
+deps=['sales/orders', 'sales/orders_dead_letters']
+asset sales/orders/health group=orders kinds=['iceberg'] \
+deps=['sales/orders', 'sales/orders_dead_letters']
+asset sales/orders/manifests group=orders kinds=['iceberg'] deps=['sales/orders/health']
+asset sales/orders/orphans group=orders kinds=['iceberg'] deps=['sales/orders/health']
 asset sales/orders_dead_letters group=orders kinds=['iceberg'] deps=['kafka/orders']
 check sales/orders dead_letter_rate
 check sales/orders lag
 check sales/orders offset_contiguity
 check sales/orders schema
+check sales/orders/audit chain
+check sales/orders/audit claimed_counts
 check sales/orders/audit dead_letters
+check sales/orders/audit file_schema
+check sales/orders/audit files
+check sales/orders/audit footers
+check sales/orders/audit manifest_counts
 check sales/orders/audit no_duplicates
 check sales/orders/audit no_strays
+check sales/orders/audit null_rates
 check sales/orders/audit required_columns
+check sales/orders/audit rewrites
 check sales/orders/audit row_counts
+check sales/orders/audit statistics
+check sales/orders/audit summary_totals
+check sales/orders/compaction not_held_back
+check sales/orders/expiration not_held_back
+check sales/orders/full_audit chain
+check sales/orders/full_audit claimed_counts
+check sales/orders/full_audit dead_letters
+check sales/orders/full_audit file_schema
+check sales/orders/full_audit files
+check sales/orders/full_audit footers
+check sales/orders/full_audit manifest_counts
+check sales/orders/full_audit no_duplicates
+check sales/orders/full_audit no_strays
+check sales/orders/full_audit null_rates
+check sales/orders/full_audit required_columns
+check sales/orders/full_audit rewrites
+check sales/orders/full_audit row_counts
+check sales/orders/full_audit second_reader
+check sales/orders/full_audit small_files
+check sales/orders/full_audit statistics
+check sales/orders/full_audit summary_totals
+check sales/orders/manifests not_held_back
+check sales/orders/orphans not_held_back
 job audit_orders
 job backfill_orders
 job clean_ingest_runs
+job compact_orders
+job expire_snapshots_orders
+job full_audit_orders
 job ingest_orders
+job measure_health_orders
+job remove_orphans_orders
+job rewrite_manifests_orders
 schedule audit_orders_schedule RUNNING */10 * * * *
 schedule clean_ingest_runs_weekly RUNNING 17 3 * * 0
+schedule compact_orders_schedule RUNNING */30 * * * *
+schedule expire_snapshots_orders_schedule RUNNING 0 * * * *
+schedule full_audit_orders_schedule RUNNING 40 4 * * *
+schedule measure_health_orders_schedule RUNNING 10,25,40,55 * * * *
+schedule remove_orphans_orders_schedule RUNNING 0 3 * * *
+schedule rewrite_manifests_orders_schedule RUNNING 15 * * * *
 sensor keep_alive_orders RUNNING every 5 s"""
     )
 
@@ -116,7 +167,8 @@ def test_assets_carry_what_the_file_says():
         ("order_id", "long", False),
         ("amount", "decimal(9,2)", True),
     ]
-    assert "| order_id | long | yes | unique |" in table.description
+    assert schema.columns[0].description == "unique"
+    assert "order_id" not in table.description  # the panel of columns is right beside it
     assert table.freshness_policy == dg.FreshnessPolicy.time_window(
         fail_window=_minutes(15), warn_window=_minutes(5)
     )
@@ -128,12 +180,43 @@ def _minutes(count: int):
 
 def test_without_limits_there_is_no_freshness_policy_and_without_a_schedule_no_schedule():
     definitions = build_pipeline_definitions(
-        pipeline(monitoring={}, orchestration={"audit_schedule": "off"})
+        pipeline(
+            monitoring={},
+            orchestration={"audit_schedule": "off", "full_audit_schedule": "off"},
+            maintenance={
+                step: {"schedule": "off"}
+                for step in ("health", "compaction", "manifests", "expiration", "orphans")
+            },
+        )
     )
     table = definitions.get_repository_def().asset_graph.get(dg.AssetKey(["sales", "orders"]))
 
     assert table.freshness_policy is None
     assert not definitions.schedules
+
+
+def test_checks_of_the_file_are_checks_of_the_audit_that_asks_them():
+    definitions = build_pipeline_definitions(
+        pipeline(
+            checks=[
+                {"name": "positive", "sql": "FROM orders WHERE amount < 0"},
+                {"name": "sums", "sql": "FROM orders", "over": "table", "severity": "warn"},
+            ],
+            monitoring={"unique_key": ["order_id"]},
+        )
+    )
+    text = listed(definitions)
+    graph = definitions.get_repository_def().asset_graph
+    specs = {(k.asset_key.path[-1], k.name): graph.get(k).blocking for k in graph.asset_check_keys}
+
+    assert "check sales/orders/audit positive" in text
+    assert "check sales/orders/audit sums" not in text
+    assert "check sales/orders/full_audit sums" in text
+    assert "check sales/orders/full_audit unique_key" in text
+    assert specs["audit", "positive"]
+    assert specs["audit", "row_counts"]
+    assert not specs["full_audit", "sums"]
+    assert not specs["audit", "null_rates"]
 
 
 def test_a_topic_pattern_is_one_asset_named_after_the_pipeline():
@@ -177,6 +260,7 @@ def test_nothing_speaks_of_broken_files_when_none_is(tmp_path):
         ({"name": "more"}, "belongs to the pipeline of"),
         ({"name": "more", "table": "sales.orders_dead_letters"}, "belongs to the pipeline of"),
         ({"name": "more", "table": "sales.orders.audit"}, "asset sales/orders/audit belongs to"),
+        ({"name": "more", "table": "sales.orders.health"}, "asset sales/orders/health belongs to"),
         ({"name": "more", "table": "kafka.orders"}, "asset kafka/orders belongs to"),
     ],
 )

@@ -7,7 +7,7 @@ Method: pairs of made-up runs, asked from both sides.
 import pytest
 
 from k2i_dagster.keep_alive import Phase, WorkerRun
-from k2i_dagster.running.ownership import earlier_owner, live_workers
+from k2i_dagster.running.ownership import earlier_owner, earliest_before, live_workers
 
 NOW = 1_000.0
 
@@ -55,3 +55,19 @@ def test_live_workers_are_those_that_read_now():
     others = [run("fill", 1, worker=None), run("queued", 1, phase=Phase.WAITING)]
 
     assert live_workers([*others, reading, run("dead", 1, heartbeat=1)], NOW) == [reading]
+
+
+def test_of_all_others_the_first_one_goes_first_whatever_it_reads():
+    runs = [run("c", 30), run("b", 20, worker=1, workers=2), run("a", 10, worker=5, workers=9)]
+
+    assert earliest_before(runs[0], runs, NOW) == runs[2]
+    assert earliest_before(runs[2], runs, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [run("other", 10, phase=Phase.WAITING), run("other", 10, heartbeat=NOW - 60), run("c", 10)],
+    ids=["it waits itself", "its process is gone", "it is the same run"],
+)
+def test_nobody_waits_for_a_run_that_works_on_nothing(other):
+    assert earliest_before(run("c", 30), [other], NOW) is None
