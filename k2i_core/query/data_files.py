@@ -202,28 +202,21 @@ def counting_sql(sql: str) -> str:
     return f"SELECT count(*) FROM (\n{sql.strip().rstrip(';')}\n)"  # noqa: S608 - it is one SELECT
 
 
-def select_problem(sql: str) -> str | None:
-    """Say why a text is not one SELECT; None when it is."""
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        return str(error).partition("\n")[0]
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        listed = " ".join(s.type.name for s in statements) or "nothing"
-        return f"a check is one SELECT, this is statements={len(statements)} of {listed}"
-    return None
-
-
 def check_select(name: str, sql: str) -> None:
-    """Refuse a user's check whose SQL is not one SELECT.
+    """Refuse a user's check whose SQL is not one SELECT; nothing is run.
 
     Raises:
         ConfigError: Correct the file.
 
     """
-    problem = select_problem(sql)
-    if problem:
-        message = f"check {name}: {problem}"
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        message = f"check {name} cannot be read: {str(error).partition(chr(10))[0]}"
+        raise ConfigError(message) from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        listed = " ".join(s.type.name for s in statements) or "nothing"
+        message = f"check {name} has to be one SELECT, is statements={len(statements)} of {listed}"
         raise ConfigError(message)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pyiceberg.table import Table
 
 from k2i_core.audit.audit_state import AuditState
-from k2i_core.audit.catalogue import CATALOGUE, FILES, FOOTERS, check_specs
+from k2i_core.audit.catalogue import FILES, FOOTERS, specs_of
 from k2i_core.audit.content_checks import (
     NullCount,
     count_nulls,
@@ -137,7 +137,7 @@ def audit_table(
     with closing(TableFacts(inspected.table, delta, scope, limits)) as facts:
         audit = _Audit(pipeline, inspected.table, delta, scope, facts, limits)
         report("files")
-        answers = [*audit.judge_metadata(since), *audit.judge_files(since)]
+        answers = [*audit.judge_metadata(since), *audit.judge_files()]
         report("rows")
         answers += audit.judge_rows()
         if is_full:
@@ -197,9 +197,8 @@ class _Audit:
             judge_statistics(delta.live, columns.leaves, columns.is_above),
         ]
 
-    def judge_files(self, since: AuditState | None) -> list[AuditAnswer]:
+    def judge_files(self) -> list[AuditAnswer]:
         """Answer what the files themselves tell."""
-        del since
         facts, rewrites = self.facts, self.delta.rewrites
         return [
             judge_files(self.delta.live, facts.sizes),
@@ -279,10 +278,8 @@ class _Audit:
 def _in_order(
     pipeline: Pipeline, answers: Sequence[AuditAnswer], *, is_full: bool
 ) -> tuple[AuditAnswer, ...]:
-    has_key = bool(pipeline.monitoring.unique_key)
-    own = [spec.name for spec in check_specs(is_full=is_full, has_unique_key=has_key)]
-    users = [check.name for check in pipeline.checks if is_full or check.over == "new_rows"]
     by_name = {answer.question: answer for answer in answers}
-    assert by_name.keys() == {*own, *users}, "every check is answered"
-    assert all(CATALOGUE[name].is_error == by_name[name].is_error for name in own)
-    return tuple(by_name[name] for name in (*own, *users))
+    specs = specs_of(pipeline, is_full=is_full)
+    assert by_name.keys() == {spec.name for spec in specs}, "every check is answered"
+    assert all(spec.is_error == by_name[spec.name].is_error for spec in specs)
+    return tuple(by_name[spec.name] for spec in specs)

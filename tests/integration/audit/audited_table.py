@@ -44,27 +44,26 @@ class AuditedTable:
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         directory.mkdir(exist_ok=True)
-        self.pipeline: Pipeline = parse_pipeline(
-            {
-                "name": "orders",
-                "kafka": {"bootstrap_servers": "127.0.0.1:1", "topics": ["orders"]},
-                "catalog": {
-                    "type": "sql",
-                    "uri": f"sqlite:///{directory}/catalog.db",
-                    "warehouse": str(directory / "lake"),
-                },
-                "table": {
-                    "identifier": "sales.orders",
-                    "columns": [
-                        {"name": "order_id", "type": "long", "required": True},
-                        {"name": "amount", "type": "decimal(9,2)"},
-                        {"name": "note", "type": "string"},
-                    ],
-                },
-                "state_directory": str(directory / "state"),
-                **settings,
-            }
-        )
+        self.settings = {
+            "name": "orders",
+            "kafka": {"bootstrap_servers": "127.0.0.1:1", "topics": ["orders"]},
+            "catalog": {
+                "type": "sql",
+                "uri": f"sqlite:///{directory}/catalog.db",
+                "warehouse": str(directory / "lake"),
+            },
+            "table": {
+                "identifier": "sales.orders",
+                "columns": [
+                    {"name": "order_id", "type": "long", "required": True},
+                    {"name": "amount", "type": "decimal(9,2)"},
+                    {"name": "note", "type": "string"},
+                ],
+            },
+            "state_directory": str(directory / "state"),
+            **settings,
+        }
+        self.pipeline: Pipeline = parse_pipeline(self.settings)
         self.state: AuditState | None = None
         row_schema = declared_schema(self.pipeline)
         assert row_schema is not None
