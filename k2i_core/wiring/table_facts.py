@@ -193,6 +193,9 @@ class TableFacts:
         paths = [p for p, entry in touched.items() if self.sizes[p] == entry.byte_count]
         footers = self._files.footers(paths)
         paths = [path for path in paths if not isinstance(footers[path], str)]
+        columns = self._files.columns(paths)
+        unplaced = {c.path for c in columns if _needs_iceberg(c, self.columns.schema)}
+        paths = [path for path in paths if path not in unplaced]
         prints: dict[str, dict[str, Fingerprint]] = {path: {} for path in paths}
         for path, topic, kafka_partition, *numbers in self._files.fingerprints(paths):
             where = "rows without _kafka" if topic is None else f"{topic}/{kafka_partition}"
@@ -211,11 +214,8 @@ class TableFacts:
     @cached_property
     def is_read_through_iceberg(self) -> bool:
         """Tell whether the files' rows need Iceberg's own reader to look right."""
-        fields = self.columns.schema
         return self._delta.has_delete_files or any(
-            column.field_id is None
-            or (column.field_id in fields.field_ids and _is_named_otherwise(column, fields))
-            for column in self.file_columns
+            _needs_iceberg(column, self.columns.schema) for column in self.file_columns
         )
 
     @cached_property
@@ -252,9 +252,15 @@ class TableFacts:
                 files.close()
 
 
-def _is_named_otherwise(column: ColumnOfFile, schema: Schema) -> bool:
-    """Tell whether a file calls a field inside of a struct otherwise than the table does now."""
-    assert column.field_id is not None
+def _needs_iceberg(column: ColumnOfFile, schema: Schema) -> bool:
+    """Tell whether DuckDB alone would not find a file's column in the table.
+
+    Either it has no field id, or it is a field inside of a struct and called otherwise by now.
+    """
+    if column.field_id is None:
+        return True
+    if column.field_id not in schema.field_ids:
+        return False
     name = schema.find_field(column.field_id).name
-    is_inner = any(field.field_id == column.field_id for field in schema.fields)
-    return not is_inner and column.name not in _INNER_NAMES.get(name, {name})
+    is_inner = all(field.field_id != column.field_id for field in schema.fields)
+    return is_inner and column.name not in _INNER_NAMES.get(name, {name})

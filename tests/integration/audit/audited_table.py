@@ -64,6 +64,7 @@ class AuditedTable:
             **settings,
         }
         self.pipeline: Pipeline = parse_pipeline(self.settings)
+        self.identifier = self.pipeline.table.identifier
         self.state: AuditState | None = None
         row_schema = declared_schema(self.pipeline)
         assert row_schema is not None
@@ -71,14 +72,14 @@ class AuditedTable:
         self.catalog = open_catalog()
         self._ready = create_or_adopt(
             self.catalog,
-            "sales.orders",
+            self.identifier,
             row_schema,
             table_settings(self.pipeline),
             self.pipeline.table.schema_evolution,
         )
         self._clock = SystemClock()
         self._committer = TableCommitter(
-            PyIcebergGateway(open_catalog, "sales.orders"),
+            PyIcebergGateway(open_catalog, self.identifier),
             self._clock,
             RandomIds(),
             commit_limits(self.pipeline),
@@ -93,7 +94,7 @@ class AuditedTable:
 
     @property
     def table(self) -> Table:
-        return self.catalog.load_table("sales.orders")
+        return self.catalog.load_table(self.identifier)
 
     def commit(
         self, count: int = 40, *, rows: Offsets | None = None, note: str | None = "fine"
