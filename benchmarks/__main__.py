@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     ceilings,
+    checks,
     commits,
     event_log,
     freshness,
@@ -43,6 +44,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "freshness": freshness.run,
     "restart": restart.run,
     "commits": commits.run,
+    "checks": checks.run,
     "verify": proof.run,
     "hold-up": hold_up.run,
     "event-log": event_log.run,
