@@ -137,9 +137,11 @@ def audit_table(
     with closing(TableFacts(inspected.table, delta, scope, limits)) as facts:
         audit = _Audit(pipeline, inspected.table, delta, scope, facts, limits)
         report("files")
-        answers = [*audit.judge_metadata(since), *audit.judge_files()]
+        answers = audit.judge_metadata(since)
         report("rows")
-        answers += audit.judge_rows()
+        # Before the files are judged, because reading them may show that one is broken.
+        answers += [*audit.judge_rows(), *audit.judge_files()]
+        answers += audit.judge_users_checks()
         if is_full:
             report("whole table")
             answers += audit.judge_whole_table()
@@ -216,19 +218,21 @@ class _Audit:
         ]
 
     def judge_rows(self) -> list[AuditAnswer]:
-        """Answer what the new rows tell: k2i's own questions and the user's."""
+        """Answer what the new rows tell."""
         required = tuple(
             field.name
             for field in self.table.schema().fields
             if field.required and field.name != KAFKA_COLUMN
         )
         counts = self.facts.partition_counts(required)
-        checks = (check for check in self.pipeline.checks if check.over == "new_rows")
         return [
             *judge_rows(self.scope, counts, required),
             judge_dead_letters(self.scope, self._dead_letters()),
-            *(self._ask(check) for check in checks),
         ]
+
+    def judge_users_checks(self) -> list[AuditAnswer]:
+        """Answer what the user asks of the new rows."""
+        return [self._ask(check) for check in self.pipeline.checks if check.over == "new_rows"]
 
     def judge_whole_table(self) -> list[AuditAnswer]:
         """Answer what only a full audit asks."""

@@ -148,6 +148,22 @@ def test_a_file_of_the_right_size_with_a_broken_footer_is_found(orders):
     assert str(path) in faults(found, "footers")[0]
 
 
+def test_a_file_with_broken_rows_behind_a_good_footer_is_found(orders):
+    orders.commit()
+    orders.commit()
+    path = local(orders.files()[-1].file_path)
+    column = pq.read_metadata(path).row_group(0).column(5)
+    assert column.path_in_schema == "_kafka.offset"
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + 30 : column.data_page_offset + 60] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    found = orders.audit()
+
+    assert failed(found) == {"footers", "row_counts"}
+    assert str(path) in faults(found, "footers")[0]
+    assert "second_reader" in failed(orders.audit(is_full=True))
+
+
 def test_a_manifest_that_counts_other_rows_is_found(orders):
     orders.commit()
     with_other_row_count(orders, 81)
