@@ -29,6 +29,7 @@ INGEST_NODE = "ingest"
 """How the op is called in a run's config: `ops: {ingest: {config: {worker: 0}}}`."""
 BACKFILL_NODE = "backfill"
 CLEAN_UP_NODE = "clean_up"
+REPLAY_NODE = "replay"
 
 OFFSET_CONTIGUITY = "offset_contiguity"
 LAG = "lag"
@@ -62,6 +63,16 @@ def audit_schedule_name(pipeline_name: str) -> str:
     return f"{audit_job_name(pipeline_name)}_schedule"
 
 
+def replay_job_name(pipeline_name: str) -> str:
+    """Return the name of the job that makes rows of dead letters."""
+    return f"replay_dead_letters_{dagster_name(pipeline_name)}"
+
+
+def fingerprints_name(pipeline_name: str) -> str:
+    """Return the name of the partitions by reason."""
+    return f"{dagster_name(pipeline_name)}_dead_letter_fingerprints"
+
+
 def keep_alive_name(pipeline_name: str) -> str:
     """Return the name of the sensor that keeps the workers running."""
     return f"keep_alive_{dagster_name(pipeline_name)}"
@@ -80,6 +91,11 @@ def table_key(pipeline: Pipeline) -> dg.AssetKey:
 def dead_letter_key(pipeline: Pipeline) -> dg.AssetKey:
     """Return the asset key of the dead-letter table."""
     return dg.AssetKey(pipeline.dead_letter_table.split("."))
+
+
+def dead_letter_reasons_key(pipeline: Pipeline) -> dg.AssetKey:
+    """Return the asset key of the dead letters by reason."""
+    return dg.AssetKey([*pipeline.dead_letter_table.split("."), "reasons"])
 
 
 def audit_key(pipeline: Pipeline) -> dg.AssetKey:

@@ -13,6 +13,7 @@ from k2i_dagster.backfill_job import build_backfill_job
 from k2i_dagster.ingest_job import build_ingest_job
 from k2i_dagster.keep_alive_sensor import build_keep_alive_sensor
 from k2i_dagster.light_checks import build_light_checks
+from k2i_dagster.replay_job import build_replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,15 @@ class PipelineParts:
     checks: tuple[dg.AssetChecksDefinition, ...]
     ingest_job: dg.JobDefinition
     backfill_job: dg.JobDefinition
+    replay_job: dg.JobDefinition
     audit: AuditParts
     keep_alive: dg.SensorDefinition
 
     @property
     def job_names(self) -> tuple[str, ...]:
         """Of the jobs whose runs add up."""
-        return self.ingest_job.name, self.backfill_job.name, self.audit.job.name
+        own = self.ingest_job.name, self.backfill_job.name, self.audit.job.name
+        return *own, self.replay_job.name
 
 
 def build_pipeline_definitions(*pipelines: Pipeline) -> dg.Definitions:
@@ -66,12 +69,14 @@ def build_parts(
     """
     clock = clock or SystemClock()
     ingest_job = build_ingest_job(pipeline)
+    replay = build_replay(pipeline)
     return PipelineParts(
         topics=topic_specs(pipeline),
-        tables=(table_spec(pipeline), dead_letter_spec(pipeline)),
+        tables=(table_spec(pipeline), dead_letter_spec(pipeline), replay.asset),
         checks=tuple(build_light_checks(pipeline, clock)),
         ingest_job=ingest_job,
         backfill_job=build_backfill_job(pipeline),
+        replay_job=replay.job,
         audit=build_audit(pipeline),
         keep_alive=build_keep_alive_sensor(pipeline, ingest_job, clock, read_again),
     )
@@ -87,7 +92,11 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
             *(one.audit.asset for one in parts),
         ],
         asset_checks=[check for one in parts for check in one.checks],
-        jobs=[job for one in parts for job in (one.ingest_job, one.backfill_job, one.audit.job)],
+        jobs=[
+            job
+            for one in parts
+            for job in (one.ingest_job, one.backfill_job, one.replay_job, one.audit.job)
+        ],
         schedules=[schedule for one in parts for schedule in one.audit.schedules],
         sensors=[one.keep_alive for one in parts],
     )

@@ -111,5 +111,6 @@ def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
     return {
         names.table_key(pipeline),
         names.dead_letter_key(pipeline),
+        names.dead_letter_reasons_key(pipeline),
         names.audit_key(pipeline),
     }

@@ -76,6 +76,8 @@ asset sales/orders group=orders kinds=['iceberg'] deps=['kafka/orders']
 asset sales/orders/audit group=orders kinds=['duckdb', 'iceberg'] \
 deps=['sales/orders', 'sales/orders_dead_letters']
 asset sales/orders_dead_letters group=orders kinds=['iceberg'] deps=['kafka/orders']
+asset sales/orders_dead_letters/reasons group=orders kinds=['iceberg'] \
+deps=['sales/orders_dead_letters']
 check sales/orders dead_letter_rate
 check sales/orders lag
 check sales/orders offset_contiguity
@@ -89,6 +91,7 @@ job audit_orders
 job backfill_orders
 job clean_ingest_runs
 job ingest_orders
+job replay_dead_letters_orders
 schedule audit_orders_schedule RUNNING */10 * * * *
 schedule clean_ingest_runs_weekly RUNNING 17 3 * * 0
 sensor keep_alive_orders RUNNING every 5 s"""
