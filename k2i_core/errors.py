@@ -8,6 +8,7 @@ K2iError
 ├── CommitStateUnknownError   the commit may have landed; read back before anything else
 ├── DataError                 one record cannot be used; dead-letter it and go on
 ├── IncompatibleSchemaError   no record can be used; pause the table until an operator acts
+├── TooManyDeadLettersError   most records cannot be used; pause until an operator acts
 ├── DataLossError             Kafka dropped offsets unread; pause until an operator accepts the gap
 └── CorruptionError           an invariant is broken; stop and page
 
@@ -30,6 +31,7 @@ class ErrorKind(StrEnum):
     COMMIT_UNKNOWN = "commit-unknown"
     CONFIG_INVALID = "config-invalid"
     CONFIG_UNREADABLE = "config-unreadable"
+    DEAD_LETTER_SHARE = "dead-letter-share"
     FILES_TOO_OLD = "files-too-old"
     FORMAT_VERSION = "format-version"
     HOT_PAGE_UNREADABLE = "hot-page-unreadable"
@@ -112,6 +114,14 @@ class IncompatibleSchemaError(K2iError):
 
     def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.SCHEMA_INCOMPATIBLE) -> None:
         """Default to the code for a schema that does not fit."""
+        super().__init__(message, kind=kind)
+
+
+class TooManyDeadLettersError(K2iError):
+    """Most records would become dead letters; pause the pipeline until an operator acts."""
+
+    def __init__(self, message: str, *, kind: ErrorKind = ErrorKind.DEAD_LETTER_SHARE) -> None:
+        """Default to the one code this class has."""
         super().__init__(message, kind=kind)
 
 

@@ -5,6 +5,7 @@ A k2i snapshot carries in its summary
   `k2i.ranges`      what this one commit added, per Kafka partition
   `k2i.commit-id`   one token per attempt
   `k2i.operation`   take-over | append | dead-letters | accept-gap | rewind | carry-forward
+                    | replay-dead-letters | drop-dead-letters
 and the same checkpoint text is a table property of the same request, as a proof against foreign
 expiration and rollback. Arrays, not objects, because every retained snapshot is in one metadata
 file.
@@ -81,13 +82,20 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts of one Kafka partition since its first offset: proof that outlives the ranges."""
+    """Counts of one Kafka partition since its first offset: proof that outlives the ranges.
+
+    Attributes:
+        row_count: Rows, replayed dead letters included.
+        dead_letter_count: Dead letters that are no rows.
+        replayed_count: Rows that were dead letters first; their dead letters are still stored.
+    """
 
     row_count: int = 0
     dead_letter_count: int = 0
     filtered_count: int = 0
     tombstone_count: int = 0
     lost_count: int = 0
+    replayed_count: int = 0
 
     @property
     def accounted_count(self) -> int:
@@ -108,6 +116,7 @@ class Totals:
             self.filtered_count - other.filtered_count,
             self.tombstone_count - other.tombstone_count,
             self.lost_count - other.lost_count,
+            self.replayed_count - other.replayed_count,
         )
 
     def plus(self, other: "Totals") -> "Totals":
@@ -118,7 +127,17 @@ class Totals:
             self.filtered_count + other.filtered_count,
             self.tombstone_count + other.tombstone_count,
             self.lost_count + other.lost_count,
+            self.replayed_count + other.replayed_count,
         )
+
+    def replayed(self, count: int) -> "Totals":
+        """Return the counts after `count` dead letters have become rows."""
+        return self.plus(Totals(count, -count, replayed_count=count))
+
+    @property
+    def as_read(self) -> "Totals":
+        """The counts as those commits gave them that read the records: the sum of the ranges."""
+        return replace(self.replayed(-self.replayed_count), replayed_count=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +284,8 @@ def encode_entry(entry: Entry) -> str:
 def _encode_partition(entry: Entry, topic_partition: TopicPartition) -> list[int]:
     totals = entry.totals.get(topic_partition, Totals())
     next_offset = entry.checkpoint.next_offsets[topic_partition]
+    # Only when there are any, so that other versions of this program read a table without them.
+    replayed = [totals.replayed_count] if totals.replayed_count else []
     return [
         topic_partition.kafka_partition,
         next_offset,
@@ -274,6 +295,7 @@ def _encode_partition(entry: Entry, topic_partition: TopicPartition) -> list[int
         totals.filtered_count,
         totals.tombstone_count,
         totals.lost_count,
+        *replayed,
     ]
 
 

@@ -53,6 +53,17 @@ DEAD_LETTER_SCHEMA = pa.schema(
 )
 """Rows of the dead-letter table. `fingerprint` groups records that failed for the same reason."""
 
+DROPPED_PREFIX = "dropped:"
+
+
+def dropped_name(target_table: str) -> str:
+    """Return what stands in `target_table` where an operator gave a dead letter up.
+
+    Such a row repeats where the record stood in Kafka, and nothing of what was in it. Readers that
+    ask for the dead letters of a target by its name do not see it.
+    """
+    return DROPPED_PREFIX + target_table
+
 
 @dataclass(frozen=True, slots=True)
 class PolledBatch:

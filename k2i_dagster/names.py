@@ -31,6 +31,7 @@ INGEST_NODE = "ingest"
 """How the op is called in a run's config: `ops: {ingest: {config: {worker: 0}}}`."""
 BACKFILL_NODE = "backfill"
 CLEAN_UP_NODE = "clean_up"
+REPLAY_NODE = "replay"
 
 HEALTH = "health"
 HELD_BACK = "not_held_back"
@@ -70,6 +71,16 @@ def full_audit_job_name(pipeline_name: str) -> str:
     return f"full_audit_{dagster_name(pipeline_name)}"
 
 
+def replay_job_name(pipeline_name: str) -> str:
+    """Return the name of the job that makes rows of dead letters."""
+    return f"replay_dead_letters_{dagster_name(pipeline_name)}"
+
+
+def fingerprints_name(pipeline_name: str) -> str:
+    """Return the name of the partitions by reason."""
+    return f"{dagster_name(pipeline_name)}_dead_letter_fingerprints"
+
+
 def keep_alive_name(pipeline_name: str) -> str:
     """Return the name of the sensor that keeps the workers running."""
     return f"keep_alive_{dagster_name(pipeline_name)}"
@@ -88,6 +99,11 @@ def table_key(pipeline: Pipeline) -> dg.AssetKey:
 def dead_letter_key(pipeline: Pipeline) -> dg.AssetKey:
     """Return the asset key of the dead-letter table."""
     return dg.AssetKey(pipeline.dead_letter_table.split("."))
+
+
+def dead_letter_reasons_key(pipeline: Pipeline) -> dg.AssetKey:
+    """Return the asset key of the dead letters by reason."""
+    return dg.AssetKey([*pipeline.dead_letter_table.split("."), "reasons"])
 
 
 def audit_key(pipeline: Pipeline) -> dg.AssetKey:

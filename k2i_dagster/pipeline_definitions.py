@@ -14,6 +14,7 @@ from k2i_dagster.ingest_job import build_ingest_job
 from k2i_dagster.keep_alive_sensor import build_keep_alive_sensor
 from k2i_dagster.light_checks import build_light_checks
 from k2i_dagster.maintenance_jobs import MaintenanceParts, build_maintenance
+from k2i_dagster.replay_job import build_replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class PipelineParts:
     checks: tuple[dg.AssetChecksDefinition, ...]
     ingest_job: dg.JobDefinition
     backfill_job: dg.JobDefinition
+    replay_job: dg.JobDefinition
     audit: AuditParts
     full_audit: AuditParts
     maintenance: MaintenanceParts
@@ -39,7 +41,8 @@ class PipelineParts:
         """Of the jobs whose runs add up."""
         audits = (audit.job.name for audit in self.audits)
         maintenance = self.maintenance.job_names
-        return self.ingest_job.name, self.backfill_job.name, *audits, *maintenance
+        own = self.ingest_job.name, self.backfill_job.name, self.replay_job.name
+        return *own, *audits, *maintenance
 
     @property
     def audits(self) -> tuple[AuditParts, ...]:
@@ -76,12 +79,14 @@ def build_parts(
     """
     clock = clock or SystemClock()
     ingest_job = build_ingest_job(pipeline)
+    replay = build_replay(pipeline)
     return PipelineParts(
         topics=topic_specs(pipeline),
-        tables=(table_spec(pipeline), dead_letter_spec(pipeline)),
+        tables=(table_spec(pipeline), dead_letter_spec(pipeline), replay.asset),
         checks=tuple(build_light_checks(pipeline, clock)),
         ingest_job=ingest_job,
         backfill_job=build_backfill_job(pipeline),
+        replay_job=replay.job,
         audit=build_audit(pipeline),
         full_audit=build_full_audit(pipeline),
         maintenance=build_maintenance(pipeline, clock),
@@ -106,6 +111,7 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
             for job in (
                 one.ingest_job,
                 one.backfill_job,
+                one.replay_job,
                 *(audit.job for audit in one.audits),
                 *one.maintenance.jobs,
             )

@@ -112,6 +112,7 @@ def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
     return {
         names.table_key(pipeline),
         names.dead_letter_key(pipeline),
+        names.dead_letter_reasons_key(pipeline),
         names.audit_key(pipeline),
         names.full_audit_key(pipeline),
         *(names.maintenance_key(pipeline, step) for step in (names.HEALTH, *STEPS)),

@@ -81,7 +81,9 @@ class PartitionProof:
     Attributes:
         claimed: The ledger's cumulative counts.
         row_count: Rows in the table, repetitions included.
-        dead_letter_count: Dead letters below the checkpoint.
+        dead_letter_count: Dead letters below the checkpoint that are no rows.
+        replayed_count: Rows that were dead letters first.
+        dropped_count: Those of the dead letters that an operator gave up.
         pending_dead_letter_count: Dead letters at or above it: committed before their target.
         without_record_count: Offsets of the range that hold no record (compacted away, aborted,
             control records), by the ledger's counts.
@@ -96,6 +98,8 @@ class PartitionProof:
     claimed: Totals
     row_count: int
     dead_letter_count: int
+    replayed_count: int
+    dropped_count: int
     pending_dead_letter_count: int
     without_record_count: int
     row_offset_min: int | None
@@ -120,6 +124,8 @@ class _PartitionJson(TypedDict):
     next_offset: int
     rows: int
     dead_letters: int
+    replayed: int
+    dropped: int
     pending_dead_letters: int
     claimed: dict[str, int]
     without_record: int
@@ -220,6 +226,8 @@ def _partition_json(proof: PartitionProof) -> _PartitionJson:
         "next_offset": proof.next_offset,
         "rows": proof.row_count,
         "dead_letters": proof.dead_letter_count,
+        "replayed": proof.replayed_count,
+        "dropped": proof.dropped_count,
         "pending_dead_letters": proof.pending_dead_letter_count,
         "claimed": {
             "rows": proof.claimed.row_count,
@@ -227,6 +235,7 @@ def _partition_json(proof: PartitionProof) -> _PartitionJson:
             "filtered": proof.claimed.filtered_count,
             "tombstones": proof.claimed.tombstone_count,
             "lost": proof.claimed.lost_count,
+            "replayed": proof.claimed.replayed_count,
         },
         "without_record": proof.without_record_count,
         "row_offset_min": proof.row_offset_min,

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFileContent
+from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
+from pyroaring import BitMap64
 
 from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
 from k2i_core.offsets import TopicPartition
@@ -26,6 +27,9 @@ BATCH_ROW_COUNT = 1 << 18
 
 TARGET_TABLE_COLUMN = "target_table"
 
+OFFSET_MAX = 2**63 - 2
+"""The highest offset that any file may hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
@@ -33,11 +37,24 @@ class LiveFile:
 
     Attributes:
         sequence_number: The data sequence number: which commit the rows belong to.
+        offsets: Lowest and highest Kafka offset, by the manifest; None when it does not say.
+        kafka_partitions: Lowest and highest Kafka partition, likewise.
     """
 
     path: str
     row_count: int
     sequence_number: int
+    offsets: tuple[int, int] | None = None
+    kafka_partitions: tuple[int, int] | None = None
+
+    def may_hold(self, wanted: Mapping[TopicPartition, BitMap64]) -> bool:
+        """Tell whether a row of one of the wanted offsets may be in the file."""
+        low, high = self.offsets or (0, OFFSET_MAX)
+        first, last = self.kafka_partitions or (0, OFFSET_MAX)
+        return any(
+            first <= tp.kafka_partition <= last and offsets.range_cardinality(low, high + 1)
+            for tp, offsets in wanted.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,11 @@ def live_files(table: Table) -> tuple[LiveFile, ...]:
     if snapshot is None:
         return ()
     files: list[LiveFile] = []
+    columns = table.schema().column_names
+    leaf_ids = [
+        table.schema().find_field(name).field_id if name in columns else None
+        for name in (f"{KAFKA_COLUMN}.offset", f"{KAFKA_COLUMN}.partition")
+    ]
     try:
         for manifest in snapshot.manifests(table.io):
             for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
@@ -86,7 +108,10 @@ def live_files(table: Table) -> tuple[LiveFile, ...]:
                     )
                     raise ConfigError(message, kind=ErrorKind.NOT_SUPPORTED_YET)
                 number = entry.sequence_number or 0
-                files.append(LiveFile(file.file_path, file.record_count, number))
+                offsets, kafka_partitions = (bounds_of(leaf, file) for leaf in leaf_ids)
+                files.append(
+                    LiveFile(file.file_path, file.record_count, number, offsets, kafka_partitions)
+                )
     except OSError as error:
         message = (
             f"manifests of table={'.'.join(table.name())} cannot be read; they may have expired "
@@ -94,6 +119,18 @@ def live_files(table: Table) -> tuple[LiveFile, ...]:
         )
         raise UnavailableError(message, kind=ErrorKind.STORAGE_UNAVAILABLE) from error
     return tuple(files)
+
+
+def bounds_of(field_id: int | None, file: DataFile) -> tuple[int, int] | None:
+    """Return the bounds of an int or long column; None when the manifest has none."""
+    lower = (file.lower_bounds or {}).get(field_id or 0)
+    upper = (file.upper_bounds or {}).get(field_id or 0)
+    if lower is None or upper is None:
+        return None
+    # As the Iceberg specification writes single values.
+    return int.from_bytes(lower, "little", signed=True), int.from_bytes(
+        upper, "little", signed=True
+    )
 
 
 def read_offsets(

@@ -7,6 +7,10 @@ The ledger's claim is checked range by range as far back as snapshots are retain
 below that. A range whose rows and dead letters fill it entirely must hold every offset, so that a
 hole is known exactly even without the topic; in any other range only the topic tells which offset
 is missing.
+
+A replayed dead letter is a row and its dead letter is still stored. The ledger says how many there
+are; the ranges of the commits that read the records know nothing of it, so that they are compared
+with the rows that were no dead letters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -115,6 +119,7 @@ def prove_partition(
     dead_letters: SeenOffsets,
     topic: TopicContents | None,
     range_count_max: int,
+    dropped: BitMap64 | None = None,
 ) -> tuple[PartitionProof, tuple[Finding, ...]]:
     """Compare what the ledger claims of one Kafka partition with what is there.
 
@@ -124,6 +129,7 @@ def prove_partition(
         dead_letters: The dead-letter table, rows of this target only.
         topic: The topic, if it was read.
         range_count_max: Ranges listed in one finding.
+        dropped: Offsets whose dead letters an operator gave up.
 
     Returns:
         The figures, and what is wrong.
@@ -142,7 +148,12 @@ def prove_partition(
     findings += report.offsets(
         FindingKind.MISSING, missing, "neither row nor dead letter, although read"
     )
-    settled_count = dead_letters.count_between(claim.first_offset, claim.next_offset)
+    dropped = dropped or BitMap64()
+    findings += report.offsets(
+        FindingKind.OUTSIDE_RANGE, dropped - dead_letters.distinct, "dropped, but no dead letters"
+    )
+    replayed = rows.distinct & dead_letters.distinct
+    still_dead = within(dead_letters.distinct - replayed, claim.first_offset, claim.next_offset)
     pending = outside(dead_letters.distinct, 0, claim.next_offset)
     totals = claim.totals
     proof = PartitionProof(
@@ -151,7 +162,9 @@ def prove_partition(
         next_offset=claim.next_offset,
         claimed=totals,
         row_count=rows.count,
-        dead_letter_count=settled_count,
+        dead_letter_count=len(still_dead),
+        replayed_count=len(replayed),
+        dropped_count=still_dead.intersection_cardinality(dropped),
         pending_dead_letter_count=len(pending),
         without_record_count=claim.next_offset - claim.first_offset - totals.accounted_count,
         row_offset_min=rows.distinct.min() if rows.distinct else None,
@@ -159,16 +172,6 @@ def prove_partition(
         topic=comparison,
     )
     return proof, tuple(findings)
-
-
-def _minus(total: Totals, part: Totals) -> Totals:
-    return Totals(
-        total.row_count - part.row_count,
-        total.dead_letter_count - part.dead_letter_count,
-        total.filtered_count - part.filtered_count,
-        total.tombstone_count - part.tombstone_count,
-        total.lost_count - part.lost_count,
-    )
 
 
 def _segments(
@@ -179,7 +182,8 @@ def _segments(
     kind = FindingKind.CHECKPOINT_MISMATCH
     first, end = claim.first_offset, claim.next_offset
     findings: list[Finding] = []
-    whole = (_Segment(first, end, claim.totals),) if first < end else ()
+    totals = claim.totals.as_read
+    whole = (_Segment(first, end, totals),) if first < end else ()
     position = claim.retained[0].offsets.start_offset if claim.retained else end
     if first > end:
         detail = f"first_offset={first} is above next_offset={end}"
@@ -206,7 +210,7 @@ def _segments(
     if findings:
         return whole, findings
     start = segments[0].start_offset if segments else end
-    older = _Segment(first, start, _minus(claim.totals, summed))
+    older = _Segment(first, start, totals.minus(summed))
     problem = _prefix_problem(older)
     if problem:
         return whole, [report.about(kind, first, end, problem)]
@@ -248,11 +252,7 @@ def _check_placement(
     yield from report.offsets(
         FindingKind.DOUBLED, dead_letters.doubled, "in the dead-letter table more than once"
     )
-    yield from report.offsets(
-        FindingKind.ROW_AND_DEAD_LETTER,
-        rows.distinct & dead_letters.distinct,
-        "both row and dead letter",
-    )
+    yield from _check_replayed(claim, rows.distinct & dead_letters.distinct, report)
     yield from report.offsets(
         FindingKind.OUTSIDE_RANGE,
         outside(rows.distinct, claim.first_offset, claim.next_offset),
@@ -261,6 +261,23 @@ def _check_placement(
     # Dead letters at or above the checkpoint are no fault: they are committed before their target.
     below = within(dead_letters.distinct, 0, claim.first_offset)
     yield from report.offsets(FindingKind.OUTSIDE_RANGE, below, f"dead letters outside {bounds}")
+
+
+def _check_replayed(claim: PartitionClaim, both: BitMap64, report: _Reporter) -> Iterable[Finding]:
+    """Compare how many are row and dead letter with how many dead letters were replayed."""
+    replayed_count = claim.totals.replayed_count
+    if len(both) > replayed_count:
+        detail = "both row and dead letter"
+        if replayed_count:
+            detail += f"; the ledger says that replayed={replayed_count} of these are meant to be"
+        yield from report.offsets(FindingKind.ROW_AND_DEAD_LETTER, both, detail)
+    elif len(both) < replayed_count:
+        detail = (
+            f"the ledger claims replayed={replayed_count} dead letters, of which the table holds "
+            f"rows={len(both)}"
+        )
+        bounds = (claim.first_offset, claim.next_offset)
+        yield report.about(FindingKind.COUNT_MISMATCH, *bounds, detail)
 
 
 def _check_counts(
@@ -273,10 +290,14 @@ def _check_counts(
     """Compare claimed and found counts; add holes of ranges that must be full to `missing`."""
     wrong: list[OffsetRange] = []
     stored = rows.distinct | dead_letters.distinct
+    replayed = rows.distinct & dead_letters.distinct
     claimed, found = Totals(), Totals()
     for segment in segments:
         bounds = (segment.start_offset, segment.next_offset)
-        counts = Totals(rows.count_between(*bounds), dead_letters.count_between(*bounds))
+        counts = Totals(
+            rows.count_between(*bounds) - count_between(replayed, *bounds),
+            dead_letters.count_between(*bounds),
+        )
         if segment.is_dense and count_between(stored, *bounds) < bounds[1] - bounds[0]:
             missing |= absent_from(stored, *bounds)
         if (counts.row_count, counts.dead_letter_count) != (

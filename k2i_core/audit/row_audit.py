@@ -32,7 +32,7 @@ class AuditMark:
         for tp, next_offset in sorted(self.next_offsets.items()):
             t = self.totals.get(tp, Totals())
             counts = [t.row_count, t.dead_letter_count, t.filtered_count, t.tombstone_count]
-            row = [tp.kafka_partition, next_offset, *counts, t.lost_count]
+            row = [tp.kafka_partition, next_offset, *counts, t.lost_count, t.replayed_count]
             partitions.setdefault(tp.topic, []).append(row)
         return {"version": MARK_VERSION, "topics": partitions}
 
@@ -107,7 +107,8 @@ def audit_scope(entry: Entry, since: AuditMark | None) -> AuditScope:
     Args:
         entry: From the load that is audited.
         since: The last audit's mark; None audits everything. One that does not fit the ledger
-            (the table was rewound since) is not believed, for the Kafka partition concerned.
+            (the table was rewound since, or dead letters became rows below the mark) is not
+            believed, for the Kafka partition concerned.
 
     """
     windows: list[AuditWindow] = []
@@ -115,10 +116,12 @@ def audit_scope(entry: Entry, since: AuditMark | None) -> AuditScope:
         if tp.topic in entry.since_sequence_numbers:
             continue
         first = entry.first_offsets.get(tp, next_offset)
-        start, before = first, Totals()
+        start, before, now = first, Totals(), entry.totals.get(tp, Totals())
         if since is not None and first <= since.next_offsets.get(tp, -1) <= next_offset:
-            start, before = since.next_offsets[tp], since.totals.get(tp, Totals())
-        claimed = entry.totals.get(tp, Totals()).minus(before)
+            marked = since.totals.get(tp, Totals())
+            if marked.replayed_count == now.replayed_count:
+                start, before = since.next_offsets[tp], marked
+        claimed = now.minus(before)
         windows.append(AuditWindow(tp, start, next_offset, claimed, is_whole=start == first))
     return AuditScope(tuple(windows), tuple(sorted(entry.since_sequence_numbers)))
 
@@ -224,7 +227,8 @@ def judge_dead_letters(scope: AuditScope, counts: Sequence[PartitionCount]) -> A
     faults: list[str] = []
     for window in scope.windows:
         found = counted.get(window.topic_partition, PartitionCount(window.topic_partition, 0, 0))
-        claimed = window.claimed.dead_letter_count
+        # Those that are rows by now are still stored.
+        claimed = window.claimed.dead_letter_count + window.claimed.replayed_count
         if found.row_count != claimed:
             faults.append(f"{window}: dead letters={found.row_count}, the ledger says {claimed}")
         elif found.distinct_count != found.row_count:

@@ -22,6 +22,7 @@ from k2i_core.audit.proof import PartitionClaim, TopicContents, prove_partition
 from k2i_core.errors import ErrorKind, UnavailableError
 from k2i_core.ledger import Entry, LedgerRange, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
+from k2i_core.records import dropped_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Progress:
     """How far one stage has come; counts are rows or offsets.
 
     Attributes:
-        stage: `rows`, `dead letters` or `topic`.
+        stage: `rows`, `dead letters`, `dropped` or `topic`.
         total_count: An upper bound; a compacted topic ends below it.
     """
 
@@ -139,15 +140,11 @@ def verify(
     notify = on_progress or _ignore
     since = ledger.entry.since_sequence_numbers
     rows = _read_table(table, None, since, "rows", notify)
-    dead = _TableOffsets()
+    dead, dropped = _TableOffsets(), _TableOffsets()
     if dead_letters is not None:
-        dead = _read_table(
-            dead_letters.table,
-            dead_letters.target_table,
-            dead_letters.since_sequence_numbers,
-            "dead letters",
-            notify,
-        )
+        name, since_then = dead_letters.target_table, dead_letters.since_sequence_numbers
+        dead = _read_table(dead_letters.table, name, since_then, "dead letters", notify)
+        dropped = _read_table(dead_letters.table, dropped_name(name), since_then, "dropped", notify)
     claims = {claim.topic_partition: claim for claim in _claims(ledger)}
     contents = _read_topic(topic, claims, notify) if topic is not None else {}
     findings = [*rows.findings, *dead.findings]
@@ -159,6 +156,7 @@ def verify(
             dead.seen[topic_partition],
             contents.get(topic_partition),
             range_count_max,
+            dropped.seen[topic_partition].distinct,
         )
         proofs.append(proof)
         findings += found

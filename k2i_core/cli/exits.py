@@ -11,6 +11,7 @@ from k2i_core.errors import (
     DataLossError,
     IncompatibleSchemaError,
     K2iError,
+    TooManyDeadLettersError,
     UnavailableError,
 )
 
@@ -26,7 +27,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     """An outside system did not answer; try again."""
     STOPPED = 4
-    """Fenced, or stopped on purpose: schema, data loss; an operator decides."""
+    """Fenced, or stopped on purpose: schema, dead letters, data loss; an operator decides."""
     INTERRUPTED = 130
 
 
@@ -36,6 +37,7 @@ _EXITS: tuple[tuple[type[K2iError], Exit], ...] = (
     (CommitStateUnknownError, Exit.UNREACHABLE),
     (ConflictError, Exit.STOPPED),
     (IncompatibleSchemaError, Exit.STOPPED),
+    (TooManyDeadLettersError, Exit.STOPPED),
     (DataLossError, Exit.STOPPED),
     (CorruptionError, Exit.STOPPED),
     (DataError, Exit.CHECK_FAILED),

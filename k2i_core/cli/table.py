@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from k2i_core.cli.exits import Exit
+from k2i_core.cli.confirmation import Confirmed, DryRun, confirm
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
@@ -25,9 +25,6 @@ from k2i_core.wiring.settings import catalog_opener
 app = typer.Typer(
     help="Look into the ledger, and decide what only a person can.", rich_markup_mode=None
 )
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
-Confirmed = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command()
@@ -97,7 +94,7 @@ def accept_gap(
     if gap.is_empty or dry_run:
         _say({"gap": lines, "accepted": False}, lines or ["there is no gap"], as_json=as_json)
         return
-    _confirm("accept", lines, yes=yes)
+    confirm("accept", lines, yes=yes)
     report = accept(pipeline, gap, clock)
     _say(
         {"gap": lines, "accepted": True, "snapshot_id": report.snapshot_id},
@@ -137,7 +134,7 @@ def rewind(
     if dry_run:
         _say({**document, "done": False}, lines, as_json=as_json)
         return
-    _confirm("rewind", lines, yes=yes)
+    confirm("rewind", lines, yes=yes)
     committer = operator_committer(pipeline, pipeline.table.identifier, SystemClock())
     report = committer.operate("rewind", lambda now, _stored: decide_rewind(now, to_snapshot))
     _say(
@@ -145,15 +142,6 @@ def rewind(
         [*lines, f"done in snapshot {report.snapshot_id}"],
         as_json=as_json,
     )
-
-
-def _confirm(what: str, lines: list[str], *, yes: bool) -> None:
-    if yes:
-        return
-    for line in lines:
-        typer.echo(line, err=True)
-    if not typer.confirm(f"{what}?", err=True):
-        raise typer.Exit(Exit.INTERRUPTED)
 
 
 def _say(document: dict[str, object], lines: list[str], *, as_json: bool) -> None:

@@ -72,7 +72,17 @@ def run_verification(pipeline: Pipeline, *, with_topic: bool) -> Verification:
 def print_verification(verification: Verification) -> None:
     """Print the figures of every Kafka partition, then the verdict and what contradicts it."""
     print_table(
-        ("kafka partition", "first", "next", "rows", "dead letters", "tombstones", "no record"),
+        (
+            "kafka partition",
+            "first",
+            "next",
+            "rows",
+            "dead letters",
+            "replayed",
+            "dropped",
+            "tombstones",
+            "no record",
+        ),
         [
             [
                 str(proof.topic_partition),
@@ -80,6 +90,8 @@ def print_verification(verification: Verification) -> None:
                 f"{proof.next_offset:,}",
                 f"{proof.row_count:,}",
                 f"{proof.dead_letter_count:,}",
+                f"{proof.replayed_count:,}",
+                f"{proof.dropped_count:,}",
                 f"{proof.claimed.tombstone_count:,}",
                 f"{proof.without_record_count:,}",
             ]

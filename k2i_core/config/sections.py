@@ -26,7 +26,14 @@ from k2i_core.config.settings import (
     scalar_text,
 )
 from k2i_core.config.table import parse_identifier
-from k2i_core.config.units import MIB, bounded_count, bounded_duration, bounded_size
+from k2i_core.config.units import (
+    MIB,
+    OrOff,
+    bounded_count,
+    bounded_duration,
+    bounded_number,
+    bounded_size,
+)
 
 SECOND = 1.0
 
@@ -192,4 +199,16 @@ class DeadLetters(Section):
         description="Table in the same catalog. Default: the target table's name with "
         "_dead_letters behind it.",
         examples=["sales.orders_dead_letters"],
+    )
+    max_share: Annotated[float | None, OrOff(bounded_number(0, 1))] = Field(
+        default=0.5,
+        description="Share of the newest records, from 0 to 1, that may become dead letters; "
+        "above it a worker stops rather than divert the topic. off: divert whatever comes.",
+        examples=[0.5, "off"],
+    )
+    over_records: Annotated[int, bounded_count(1, 10**9)] = Field(
+        default=1_000,
+        description="How many of the newest records of a worker are judged together; fewer never "
+        "stop it.",
+        examples=[1_000],
     )

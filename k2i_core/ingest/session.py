@@ -24,6 +24,7 @@ import pyarrow as pa
 from k2i_core.clock import Clock
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
+from k2i_core.ingest.circuit_breaker import CircuitBreaker
 from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.lanes import Lanes
@@ -70,6 +71,7 @@ class Parts:
     log: TransactionLog
     clock: Clock
     hot: HotRows = field(default_factory=NoHotRows)
+    breaker: CircuitBreaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Session:
             observe=self._observe,
         )
         self._taken = taken
+        if parts.breaker is not None:
+            parts.breaker.begin()
         self._positions = dict(taken.next_offsets)
         self._decoder = parts.make_decoder(parts.targets.row_schema)
         self._decode_settings = DecodeSettings(
@@ -280,6 +284,9 @@ class Session:
                     self._parts.targets.evolve(decoded.row_schema)
                     self._decoder = self._parts.make_decoder(self._parts.targets.row_schema)
                 decoder, decoded = self._decode(polled)
+            if self._parts.breaker is not None:
+                # Before anything is written: the failure keeps the whole generation from the table.
+                self._parts.breaker.judge(decoded.ranges)
             self._parts.hot.append(files.number, decoded)
             files.write(decoded)
             self._in_flight.add(-polled.byte_count)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
-from k2i_core.errors import CorruptionError, ErrorKind
 from k2i_core.iceberg.decisions import Decision
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.operations import Gap, decide_accept_gap, decide_forget_topics
+from k2i_core.iceberg.replaying import believed
 from k2i_core.ingest.ports import Source
 from k2i_core.ledger import Entry, Identity
 from k2i_core.offsets import OffsetRange, TopicPartition
@@ -52,7 +52,7 @@ def accept_gap(pipeline: Pipeline, gap: Gap, clock: Clock) -> CommitReport:
         restarted = tuple(gap.restarted)
 
         def forget(view: TableView, stored: Entry | None) -> Decision:
-            return decide_forget_topics(view, _believed(stored), gap.identity, restarted)
+            return decide_forget_topics(view, believed(stored), gap.identity, restarted)
 
         if dead_letters.entry is not None:
             # Before the target, so that no new offset is ever judged by an old dead letter.
@@ -60,15 +60,8 @@ def accept_gap(pipeline: Pipeline, gap: Gap, clock: Clock) -> CommitReport:
             committer.operate("accept-gap", forget)
 
     def accept(view: TableView, stored: Entry | None) -> Decision:
-        return decide_accept_gap(view, _believed(stored), gap)
+        return decide_accept_gap(view, believed(stored), gap)
 
     return operator_committer(pipeline, pipeline.table.identifier, clock).operate(
         "accept-gap", accept
     )
-
-
-def _believed(stored: Entry | None) -> Entry:
-    if stored is None:
-        message = "the ledger cannot be believed; settle that first with `k2i table rewind`"
-        raise CorruptionError(message, kind=ErrorKind.CHECKPOINT_UNPROVEN)
-    return stored

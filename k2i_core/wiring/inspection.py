@@ -18,6 +18,7 @@ from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.ingest.circuit_breaker import Seen
 from k2i_core.kafka.settings import TimestampStart
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import (
@@ -25,6 +26,7 @@ from k2i_core.ledger import (
     OPERATION_KEY,
     RANGES_KEY,
     Entry,
+    Share,
     decode_entry,
     decode_ranges,
     ranges_between,
@@ -118,6 +120,21 @@ def stored_ledger(inspected: InspectedTable) -> StoredLedger:
         message = f"table={name} has no checkpoint: k2i never committed to it"
         raise ConfigError(message)
     return StoredLedger(inspected.entry, inspected.retained_ranges)
+
+
+def recent_commits(pipeline: Pipeline, share: Share) -> Iterator[Seen]:
+    """Yield what the newest retained commits of a worker's Kafka partitions held, newest first.
+
+    Raises:
+        UnavailableError: The catalog did not answer.
+
+    """
+    for retained in inspect_target(pipeline).retained_ranges:
+        mine = [r for r in retained.ranges if share.holds(r.offsets.topic_partition) and not r.lost]
+        yield Seen(
+            sum(r.totals.accounted_count for r in mine),
+            sum(r.totals.dead_letter_count for r in mine),
+        )
 
 
 def dead_letters_for_proof(pipeline: Pipeline) -> DeadLetterTable | None:

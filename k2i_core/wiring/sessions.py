@@ -20,6 +20,7 @@ from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
 from k2i_core.iceberg.verdicts import Verdicts
+from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker
 from k2i_core.ingest.lanes import Lanes, open_lanes
 from k2i_core.ingest.ports import Decoder, HotRows, NoHotRows
 from k2i_core.ingest.session import Listener, Parts, Session, SessionSettings
@@ -27,6 +28,7 @@ from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
+from k2i_core.wiring.inspection import recent_commits
 from k2i_core.wiring.row_targets import TableRowTargets
 from k2i_core.wiring.settings import (
     catalog_opener,
@@ -147,6 +149,7 @@ def open_session(
                 log=log,
                 clock=surroundings.patient_clock,
                 hot=_hot_rows(pipeline, targets.table_uuid, surroundings),
+                breaker=_breaker(pipeline, share),
             ),
             SessionSettings(
                 pipeline=pipeline.name,
@@ -165,6 +168,14 @@ def open_session(
         except BaseException:
             session.abandon()
             raise
+
+
+def _breaker(pipeline: Pipeline, share: Share) -> CircuitBreaker | None:
+    section = pipeline.dead_letters
+    if section.max_share is None:
+        return None
+    limits = BreakerLimits(section.max_share, section.over_records)
+    return CircuitBreaker(limits, lambda: recent_commits(pipeline, share))
 
 
 def _hot_rows(pipeline: Pipeline, table_uuid: str, surroundings: Surroundings) -> HotRows:

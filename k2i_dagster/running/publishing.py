@@ -12,6 +12,7 @@ from k2i_core.errors import (
     DataLossError,
     IncompatibleSchemaError,
     K2iError,
+    TooManyDeadLettersError,
 )
 from k2i_core.interrupts import interrupts_held_back
 from k2i_core.ledger import Share
@@ -96,6 +97,8 @@ class Publisher:
         match error:
             case IncompatibleSchemaError():
                 check_name = names.SCHEMA
+            case TooManyDeadLettersError():
+                check_name = names.DEAD_LETTER_RATE
             case CorruptionError() | DataLossError():
                 check_name = names.OFFSET_CONTIGUITY
             case _:

@@ -33,7 +33,7 @@ offsets = st.integers(0, 2**62)
 counts = st.integers(0, 2**40)
 topics = st.text(min_size=1, max_size=8)
 partitions = st.builds(TopicPartition, topics, st.integers(0, 5_000))
-totals = st.builds(Totals, counts, counts, counts, counts, counts)
+totals = st.builds(Totals, counts, counts, counts, counts, counts, counts)
 
 
 @st.composite

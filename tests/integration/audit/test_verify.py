@@ -380,7 +380,12 @@ def test_progress_ends_at_the_total_of_each_stage(lake):
     prove(lake, WHOLE_TOPIC, on_progress=steps.append)
 
     last = {step.stage: (step.done_count, step.total_count) for step in steps}
-    assert last == {"rows": (228, 228), "dead letters": (2, 2), "topic": (230, 230)}
+    assert last == {
+        "rows": (228, 228),
+        "dead letters": (2, 2),
+        "dropped": (2, 2),
+        "topic": (230, 230),
+    }
 
 
 def test_the_answer_is_json(lake):

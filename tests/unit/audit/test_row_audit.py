@@ -180,3 +180,22 @@ def test_rows_that_a_rewrite_carried_over_are_new_when_their_offsets_are():
         '(_kafka."topic" = \'orders\' AND _kafka."partition" = 0 AND _kafka."offset" >= 90)'
     )
     assert new_rows_condition(AuditScope((empty,), ())) == "FALSE"
+
+
+def test_a_mark_from_before_a_replay_is_not_believed_for_that_kafka_partition():
+    replayed = replace(LATER, totals={**LATER.totals, P0: Totals(121, 4, 0, 5, 0, 3)})
+
+    first, second = audit_scope(replayed, mark_of(LEDGER)).windows
+    again, _ = audit_scope(replayed, read_mark(mark_of(replayed).to_json())).windows
+
+    assert (first.start_offset, first.is_whole) == (0, True)
+    assert second.start_offset == 50
+    assert again.start_offset == 130
+
+
+def test_dead_letters_that_became_rows_are_still_counted_in_their_table():
+    window = AuditWindow(P0, 0, 100, Totals(93, 2, 0, 5, 0, 3), is_whole=True)
+    scope = AuditScope((window,), ())
+
+    assert judge_dead_letters(scope, [PartitionCount(P0, 5, 5)]).faults == ()
+    assert judge_dead_letters(scope, [PartitionCount(P0, 2, 2)]).faults

@@ -16,7 +16,7 @@ BROKEN_SETTINGS = [
     (
         "a key like no other",
         {"dead_letters": "{zzz: 1}"},
-        "orders.yaml:11: dead_letters.zzz: is not a key; allowed: table",
+        "orders.yaml:11: dead_letters.zzz: is not a key; allowed: table, max_share, over_records",
     ),
     (
         "a section without its required key",

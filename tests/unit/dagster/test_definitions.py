@@ -84,6 +84,8 @@ deps=['sales/orders', 'sales/orders_dead_letters']
 asset sales/orders/manifests group=orders kinds=['iceberg'] deps=['sales/orders/health']
 asset sales/orders/orphans group=orders kinds=['iceberg'] deps=['sales/orders/health']
 asset sales/orders_dead_letters group=orders kinds=['iceberg'] deps=['kafka/orders']
+asset sales/orders_dead_letters/reasons group=orders kinds=['iceberg'] \
+deps=['sales/orders_dead_letters']
 check sales/orders dead_letter_rate
 check sales/orders lag
 check sales/orders offset_contiguity
@@ -133,6 +135,7 @@ job full_audit_orders
 job ingest_orders
 job measure_health_orders
 job remove_orphans_orders
+job replay_dead_letters_orders
 job rewrite_manifests_orders
 schedule audit_orders_schedule RUNNING */10 * * * *
 schedule clean_ingest_runs_weekly RUNNING 17 3 * * 0

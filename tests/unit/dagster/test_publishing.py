@@ -16,6 +16,7 @@ from k2i_core.errors import (
     DataLossError,
     ErrorKind,
     IncompatibleSchemaError,
+    TooManyDeadLettersError,
     UnavailableError,
 )
 from k2i_core.ledger import Share, Totals
@@ -178,6 +179,7 @@ def test_a_ledger_that_cannot_be_believed_fails_its_check(world):
     ("error", "check"),
     [
         (IncompatibleSchemaError("amount: text is no number"), names.SCHEMA),
+        (TooManyDeadLettersError("most are broken"), names.DEAD_LETTER_RATE),
         (DataLossError("offsets 5 to 9 are gone"), names.OFFSET_CONTIGUITY),
         (UnavailableError("the store is gone"), None),
     ],

@@ -1,0 +1,138 @@
+"""What becomes of a pipeline's dead letters: real parts for listing, replay and drop."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from k2i_core.clock import Clock, IdSource, RandomIds, SystemClock
+from k2i_core.config import Pipeline
+from k2i_core.crash_points import Observer, ignore
+from k2i_core.dead_letters.drop import DropReport
+from k2i_core.dead_letters.drop import drop as drop_with
+from k2i_core.dead_letters.groups import LetterGroup, grouped
+from k2i_core.dead_letters.reading import Selection
+from k2i_core.dead_letters.replay import (
+    LetterParts,
+    ReplayReport,
+    ShowProgress,
+    StepObserver,
+    unobserved,
+)
+from k2i_core.dead_letters.replay import replay as replay_with
+from k2i_core.dead_letters.states import LetterStates, LoadedTables, read_states
+from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.iceberg.commit import TableCommitter
+from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.tables import evolve
+from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target
+from k2i_core.wiring.sessions import make_decoder
+from k2i_core.wiring.settings import catalog_opener, check_text_keys, commit_limits, declared_schema
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettersNow:
+    """One look at a pipeline's dead letters."""
+
+    loaded: LoadedTables
+    states: LetterStates
+
+    def groups(self) -> list[LetterGroup]:
+        """Group them by reason."""
+        return grouped(self.loaded, self.states)
+
+
+def look_at(pipeline: Pipeline) -> DeadLettersNow | None:
+    """Look at a pipeline's dead letters; None while there is no table for them.
+
+    Raises:
+        CorruptionError: Table and ledger disagree.
+        UnavailableError: Catalog or store did not answer.
+
+    """
+    try:
+        target = inspect_target(pipeline)
+    except ConfigError as error:
+        if error.kind is ErrorKind.TABLE_MISSING:
+            return None
+        raise
+    dead = inspect_dead_letters(pipeline)
+    if dead is None:
+        return None
+    loaded = LoadedTables(target.table, target.entry, dead.table, dead.entry)
+    return DeadLettersNow(loaded, read_states(loaded))
+
+
+def replay(
+    pipeline: Pipeline,
+    selection: Selection,
+    *,
+    dry_run: bool = False,
+    show: ShowProgress | None = None,
+) -> ReplayReport:
+    """Make rows of the selected dead letters that decode today; see `dead_letters.replay`."""
+    return replay_with(letter_parts(pipeline, show=show), selection, dry_run=dry_run)
+
+
+def drop(
+    pipeline: Pipeline,
+    selection: Selection,
+    *,
+    dry_run: bool = False,
+    show: ShowProgress | None = None,
+) -> DropReport:
+    """Give the selected dead letters up; see `dead_letters.drop`."""
+    return drop_with(letter_parts(pipeline, show=show), selection, dry_run=dry_run)
+
+
+def letter_parts(
+    pipeline: Pipeline,
+    *,
+    show: ShowProgress | None = None,
+    observe_commit: Observer = ignore,
+    observe: StepObserver = unobserved,
+) -> LetterParts:
+    """Return the real parts of a replay or drop.
+
+    Args:
+        pipeline: Whose dead letters.
+        show: Told how far it has come.
+        observe_commit: Told about the steps of each commit.
+        observe: Told about all other steps.
+
+    """
+    clock, ids = SystemClock(), RandomIds()
+    catalog = catalog_opener(pipeline)()
+    table = pipeline.table
+
+    def committer(identifier: str) -> TableCommitter:
+        return _committer(pipeline, identifier, clock, ids, observe_commit)
+
+    def change_columns(wanted: pa.Schema) -> None:
+        evolve(catalog, table.identifier, wanted, table.schema_evolution)
+
+    return LetterParts(
+        target=committer(table.identifier),
+        dead_letters=committer(pipeline.dead_letter_table),
+        make_decoder=make_decoder(pipeline),
+        evolve=change_columns,
+        declared=declared_schema(pipeline),
+        check_keys=check_text_keys if pipeline.format.key == "string" else None,
+        clock=clock,
+        ids=ids,
+        observe=observe,
+        show=show or (lambda _stage, _done, _total: None),
+    )
+
+
+def _committer(
+    pipeline: Pipeline, identifier: str, clock: Clock, ids: IdSource, observe: Observer
+) -> TableCommitter:
+    return TableCommitter(
+        PyIcebergGateway(catalog_opener(pipeline), identifier),
+        clock,
+        ids,
+        commit_limits(pipeline),
+        # What a crash leaves behind is orphan removal's: no worker's log knows of it.
+        log_attempt=lambda _table, _snapshot_id: None,
+        observe=observe,
+    )
