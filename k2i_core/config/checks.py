@@ -15,6 +15,7 @@ from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
 from k2i_core.config.units import duration_text, size_text
 from k2i_core.schema.iceberg_types import IcebergField, is_nested
@@ -34,6 +35,7 @@ class Sections:
     dead_letters: DeadLetters | None
     maintenance: Maintenance | None
     monitoring: Monitoring | None
+    serve: Serve | None
 
 
 def findings(sections: Sections) -> Iterator[Finding]:
@@ -58,6 +60,8 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.monitoring:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
+    if sections.serve:
+        yield from _check_certificate(sections.serve)
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -210,3 +214,9 @@ def _check_limits(monitoring: Monitoring) -> Iterator[Finding]:
     ):
         if warn is not None and fail is not None and warn > fail:
             yield ("monitoring", name, "warn"), f"{warn} is more than fail, {fail}"
+
+
+def _check_certificate(serve: Serve) -> Iterator[Finding]:
+    if (serve.certificate is None) != (serve.certificate_key is None):
+        missing = "certificate" if serve.certificate is None else "certificate_key"
+        yield ("serve", missing), "is missing: a certificate and its key are written together"

@@ -23,6 +23,7 @@ from k2i_core.config.overlay import (
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
 from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.errors import ConfigError, ErrorKind
@@ -167,6 +168,7 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         dead_letters=section("dead_letters", DeadLetters),
         maintenance=section("maintenance", Maintenance),
         monitoring=section("monitoring", Monitoring),
+        serve=section("serve", Serve),
     )
 
 

@@ -8,7 +8,7 @@ held whole.
 import re
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,7 @@ from pyiceberg.table import Table
 
 from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
 from k2i_core.query.duckdb_connection import (
+    CATALOG,
     Engines,
     allow_store,
     load_extensions,
@@ -26,6 +27,10 @@ from k2i_core.query.duckdb_connection import (
     quote,
     quote_name,
 )
+from k2i_core.query.sql_rules import check_sql
+
+HOT_ROWS = "k2i_hot_rows"
+"""What the engine calls the rows that follow the snapshot; a query cannot name it."""
 
 BATCH_ROW_COUNT = 16_384
 """Larger waits longer for the first rows; smaller pays more calls a row."""
@@ -143,16 +148,25 @@ def query(
     limits = limits or QueryLimits()
     session = _Session(engines or _one_off(), table, limits)
     try:
-        # Before anything is loaded, because most mistakes are in the SQL.
-        statement = session.parse(sql)
-        session.load()
-        session.start_clock()
-        session.show_table(hot, snapshot_id)
+        statement = session.prepare(sql, hot, snapshot_id)
         reader = session.start(statement)
     except BaseException:
         session.close()
         raise
     return QueryResult(session, reader, limits.row_count_max)
+
+
+def result_schema(
+    table: Table,
+    sql: str,
+    limits: QueryLimits | None = None,
+    *,
+    hot: pa.Table | None = None,
+    engines: Engines | None = None,
+) -> pa.Schema:
+    """Return the columns that a query would have, without running it; else as `query`."""
+    with closing(_Session(engines or _one_off(), table, limits or QueryLimits())) as session:
+        return session.schema_of(session.prepare(sql, hot, None))
 
 
 def _one_off() -> Engines:
@@ -176,21 +190,22 @@ class _Session:
         self._connection = self._engine.connection
         self._table = table
         self._seconds_max = limits.seconds_max
-        self._has_failed = False
+        self._is_broken = False
         self._expired = threading.Event()
         self._closed = threading.Event()
         self._interrupting = threading.Lock()
 
-    def start_clock(self) -> None:
-        """Count the time from now on."""
-        threading.Thread(target=self._watch, name="k2i-query-limit", daemon=True).start()
-
-    def load(self) -> None:
-        """Load what reads Iceberg tables, unless an earlier query did."""
+    def prepare(self, sql: str, hot: pa.Table | None, snapshot_id: int | None) -> duckdb.Statement:
+        """Check the text, and make ready what it is about; the time counts from here on."""
+        # Before anything is loaded, because most mistakes are in the SQL.
+        statement = self._parse(sql)
         if not self._engine.is_locked:
             load_extensions(self._connection)
+        threading.Thread(target=self._watch, name="k2i-query-limit", daemon=True).start()
+        self._show_table(hot, snapshot_id)
+        return statement
 
-    def show_table(self, hot: pa.Table | None, snapshot_id: int | None) -> None:
+    def _show_table(self, hot: pa.Table | None, snapshot_id: int | None) -> None:
         """Make the rows visible under both names of the table, then lock the connection."""
         table = self._table
         *namespace, name = table.name()
@@ -199,19 +214,22 @@ class _Session:
             if not self._engine.is_locked:
                 allow_store(self._connection, table.location(), table.io.properties)
                 self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
-            qualified = f"{quote_name(schema)}.{quote_name(name)}"
             rows_sql = self._rows_sql(hot, snapshot_id)
-            self._connection.execute(f"CREATE OR REPLACE VIEW {qualified} AS {rows_sql}")
-            if schema != "main":
-                self._connection.execute(
-                    f"CREATE OR REPLACE VIEW {quote_name(name)} AS FROM {qualified}"
-                )
+            # A view that is there already shows the hot rows of now: it is bound when it is used.
+            if rows_sql != self._engine.shown_sql:
+                self._show(quote_name(schema), quote_name(name), rows_sql)
+                self._engine.shown_sql = rows_sql
             if not self._engine.is_locked:
                 lock(self._connection, self._directories())
                 self._engine.is_locked = True
 
-    def parse(self, sql: str) -> duckdb.Statement:
-        """Check that the text is one SELECT."""
+    def _show(self, schema: str, name: str, rows_sql: str) -> None:
+        self._connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {rows_sql}")
+        if schema != quote_name("main"):
+            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {schema}.{name}")
+
+    def _parse(self, sql: str) -> duckdb.Statement:
+        """Check that the text is one SELECT, and reaches nothing but the table."""
         with self._errors():
             statements = self._connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -221,7 +239,16 @@ class _Session:
                 f"{' '.join(s.type.name for s in statements) or 'nothing'}"
             )
             raise ConfigError(message)
+        with self._errors():
+            serialized = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+        assert serialized is not None
+        check_sql(serialized[0], self._table.name(), CATALOG)
         return statements[0]
+
+    def schema_of(self, statement: duckdb.Statement) -> pa.Schema:
+        """Return the columns of a query that is not run."""
+        with self._errors():
+            return self._connection.sql(statement).limit(0).to_arrow_reader().schema
 
     def start(self, statement: duckdb.Statement) -> pa.RecordBatchReader:
         """Begin the query; its rows are computed as they are read."""
@@ -242,10 +269,12 @@ class _Session:
             if self._closed.is_set():
                 return
             self._closed.set()
-            # One that failed may be interrupted still, and one without a table is no use.
-            if self._has_failed or not self._engine.is_locked:
+            # One that was interrupted may be still, and one without a table is no use.
+            if self._is_broken or self._expired.is_set() or not self._engine.is_locked:
                 self._connection.close()
                 return
+            # An idle engine must not keep the memory of rows that are committed meanwhile.
+            self._connection.unregister(HOT_ROWS)
             limits = self._limits
             self._engines.give_back(self._engine, limits.memory_bytes_max, limits.thread_count)
 
@@ -258,8 +287,8 @@ class _Session:
         if hot is not None or not parts:
             # An Iceberg reader has nothing to open before the first commit.
             rows = self._table.schema().as_arrow().empty_table() if hot is None else hot
-            self._connection.register("k2i_hot_rows", rows)
-            parts.append("FROM k2i_hot_rows")
+            self._connection.register(HOT_ROWS, rows)
+            parts.append(f"FROM {HOT_ROWS}")
         # By name, because a snapshot may be older than the table's columns.
         return " UNION ALL BY NAME ".join(parts)
 
@@ -288,7 +317,8 @@ class _Session:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            self._has_failed = True
+            # Any other failure leaves the connection as it was, and loading a new one is slow.
+            self._is_broken |= isinstance(error, duckdb.FatalException | duckdb.InternalException)
             raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> K2iError:
