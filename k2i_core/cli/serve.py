@@ -1,6 +1,7 @@
 """`k2i serve`: the table over Arrow Flight SQL, for ADBC, JDBC, pandas, polars."""
 
 import os
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -23,6 +24,10 @@ GRACE_SECONDS = 10.0
 """Larger gives running queries more time at the end, and whoever stops the server a longer wait."""
 
 LOOK_SECONDS = 1.0
+
+MEMORY_BYTES_MORE = 1 << 30
+"""Memory that the process may take besides its queries. Larger lets a query take more than it may
+in one step; smaller lets results on their way to many clients fail."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +71,7 @@ def serve(
         if port_file is not None:
             _write_whole(port_file, f"{uri.rpartition(':')[2]}\n")
         log.info("serving", table=pipeline.table.identifier, uri=uri, asks_for_token=bool(token))
+        _limit_memory(settings.max_queries * settings.max_memory_bytes + MEMORY_BYTES_MORE)
         _wait(stop)
         if port_file is not None:
             port_file.unlink(missing_ok=True)
@@ -76,6 +82,22 @@ def serve(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(Exit.OK)
+
+
+def _limit_memory(more_bytes: int) -> None:
+    """Let this process grow by so much and no more, where the system can say how large it is.
+
+    The engine counts what its queries keep, not what one function call makes: a text of a
+    gigabyte is made before it is counted, and without an interrupt. With this it fails instead.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except OSError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = pages * resource.getpagesize() + more_bytes
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _wait(stop: threading.Event) -> None:

@@ -161,6 +161,10 @@ class FlightSqlServer:
             log.warning("table cannot be read yet", kind=error.kind.value, reason=str(error))
 
 
+class GetFlightInfoTellsWhy:
+    """Returned where a schema is refused: a client is then told the name of this class."""
+
+
 class _Calls(flight.FlightServerBase):
     """What Arrow calls, on threads of its own."""
 
@@ -209,14 +213,13 @@ class _Calls(flight.FlightServerBase):
 
     def get_schema(  # pyright: ignore[reportIncompatibleMethodOverride] - the stubs are wrong
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
-    ) -> flight.SchemaResult:
+    ) -> "flight.SchemaResult | GetFlightInfoTellsWhy":
         """Say which columns a command returns."""
-        del context
-        with answered("get_schema"):
-            command = read_command(descriptor.command)
-            is_query = isinstance(command, Query)
-            schema = self._schema_of(command) if is_query else listing_schema(command)
-            return flight.SchemaResult(schema)
+        try:
+            return flight.SchemaResult(self.get_flight_info(context, descriptor).schema)
+        except flight.FlightError:
+            # Here alone Arrow sends Flight's exceptions, too, with a stack trace.
+            return GetFlightInfoTellsWhy()
 
     def do_get(
         self, context: flight.ServerCallContext, ticket: flight.Ticket

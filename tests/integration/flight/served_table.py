@@ -78,7 +78,15 @@ def served(
     port_file, log = directory / "serve.port", directory / "serve.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*K2I, "serve", str(pipeline.path), "--port=0", "--port-file", str(port_file), *options],
+            [
+                *K2I,
+                "serve",
+                str(pipeline.path),
+                "--port=0",
+                "--port-file",
+                str(port_file),
+                *options,
+            ],
             cwd=ROOT,
             env={**os.environ, **(environ or {})},
             stdout=output,
