@@ -74,8 +74,10 @@ class ServerProcess:
 def served(
     pipeline: PipelineOnDisk, *options: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
-    directory = pipeline.directory
-    port_file, log = directory / "serve.port", directory / "serve.log"
+    # Of their own, because several servers may read one table.
+    number = len(list(pipeline.directory.glob("serve-*.log")))
+    log = pipeline.directory / f"serve-{number}.log"
+    port_file = log.with_suffix(".port")
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
