@@ -26,6 +26,9 @@ _S3_SETTINGS = {
 }
 
 
+CATALOG = "k2i"
+"""What the database is called in which the table is: a full name is k2i.sales.orders."""
+
 IDLE_ENGINES_MAX = 4
 """Engines kept for the next query. More holds memory for nothing; fewer lets more queries of a busy
 reader wait for the extensions."""
@@ -51,16 +54,24 @@ def open_connection(memory_bytes_max: int, thread_count: int) -> duckdb.DuckDBPy
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"ATTACH ':memory:' AS {CATALOG}")
+    connection.execute(f"USE {CATALOG}")
     return connection
 
 
 class Engine:
-    """A connection, and whether it has been locked to one table's directories already."""
+    """A connection, and what has been done to it.
+
+    Attributes:
+        is_locked: To one table's directories.
+        shown_sql: Which rows the table's views show.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Bind a connection that sees nothing yet."""
         self.connection = connection
         self.is_locked = False
+        self.shown_sql: str | None = None
 
 
 class Engines:

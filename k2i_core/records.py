@@ -288,12 +288,18 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """One generation in the table: the canonical log line, the metrics and the asset metadata."""
+    """One generation in the table: the canonical log line, the metrics and the asset metadata.
+
+    Attributes:
+        produced_to_visible_milliseconds: From the oldest record's timestamp, the worst of all
+            polls, to its row among the hot rows; None where none was shown.
+    """
 
     generation: Generation
     commit: CommitReport
     dead_letter_commit: CommitReport | None
     seal_to_commit_milliseconds: float
     oldest_to_commit_milliseconds: float
+    produced_to_visible_milliseconds: float | None = None
     metadata_location: str = ""
     next_offsets: Mapping[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])

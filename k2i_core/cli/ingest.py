@@ -1,18 +1,13 @@
 """`k2i ingest`: run the worker of a pipeline, or all of its workers."""
 
-import signal
 import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
-import structlog
 import typer
 
 from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline, read_share
+from k2i_core.cli.stop_signals import stop_on_signals
 from k2i_core.cli.worker_processes import run_worker_processes
 from k2i_core.ledger import Share
 from k2i_core.server import LOOPBACK
@@ -20,8 +15,6 @@ from k2i_core.wiring.worker_run import StatusAddress, run_worker
 from k2i_core.worker import Until
 
 STATUS_PORT = 9640
-
-log = structlog.get_logger(__name__)
 
 
 def ingest(
@@ -65,31 +58,6 @@ def ingest(
     share = share or Share(0, 1)
     until = Until(max_seconds, until_caught_up)
     status_port = port + share.worker if port else 0
-    with stop_on_signals() as stop:
+    with stop_on_signals("the last flush") as stop:
         status = StatusAddress(listen, status_port, port_file)
         run_worker(pipeline, share, until, stop, status=status)
-
-
-@contextmanager
-def stop_on_signals() -> Generator[threading.Event]:
-    """Set an event on SIGTERM and SIGINT; further signals change nothing, the flush goes on.
-
-    After a stop they stay ignored: one that comes while the process ends must not turn a clean
-    end into a death by signal.
-    """
-    stop = threading.Event()
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if stop.is_set():
-            log.warning("already stopping, the last flush goes on", signal=name)
-            return
-        log.info("stopping after a last flush", signal=name)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if stop.is_set() else handler)

@@ -27,6 +27,7 @@ COMMANDS = {
     "status": "k2i_core.cli.status:status",
     "query": "k2i_core.cli.query:query",
     "tail": "k2i_core.cli.tail:tail",
+    "serve": "k2i_core.cli.serve:serve",
     "verify": "k2i_core.cli.verify:verify",
     "check": "k2i_core.cli.check:check",
     "table": "k2i_core.cli.table:app",
@@ -36,6 +37,9 @@ COMMANDS = {
     "dev": "k2i_core.cli.dev:dev",
 }
 """Command → module and the function, or the group of commands, in it."""
+
+SERVICES = ("ingest", "serve")
+"""Commands that run until they are stopped, and say what they do."""
 
 
 class LazyCommands(TyperGroup):
@@ -75,7 +79,9 @@ def configure(
     context: typer.Context,
     log_level: Annotated[
         LogLevel | None,
-        typer.Option(help="Least severe log line to show. Default: info for ingest, else error."),
+        typer.Option(
+            help="Least severe log line to show. Default: info for ingest and serve, else error."
+        ),
     ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="auto: for people on a terminal, else JSON lines.")
@@ -84,7 +90,7 @@ def configure(
     """Kafka to Apache Iceberg, exactly once."""
     as_json = None if log_format is LogFormat.AUTO else log_format is LogFormat.JSON
     if log_level is None:
-        log_level = LogLevel.INFO if context.invoked_subcommand == "ingest" else LogLevel.ERROR
+        log_level = LogLevel.INFO if context.invoked_subcommand in SERVICES else LogLevel.ERROR
     configure_logging(log_level.value, json=as_json, stream=sys.stderr)
 
 

@@ -29,6 +29,7 @@ from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, 
 from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
+from k2i_core.config.serving import Serve
 from k2i_core.config.settings import FreeMapping
 from k2i_core.config.table import Codec, Column, Table
 from k2i_core.config.user_checks import Check
@@ -56,6 +57,7 @@ __all__ = [
     "Orphans",
     "PartitionField",
     "Pipeline",
+    "Serve",
     "SortField",
     "StartEarliest",
     "StartLatest",

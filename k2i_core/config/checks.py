@@ -15,6 +15,7 @@ from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
 from k2i_core.config.units import duration_text, size_text
 from k2i_core.config.user_checks import Check
@@ -35,6 +36,7 @@ class Sections:
     dead_letters: DeadLetters | None
     maintenance: Maintenance | None
     monitoring: Monitoring | None
+    serve: Serve | None
     checks: tuple[Check, ...] = ()
 
 
@@ -64,6 +66,8 @@ def findings(sections: Sections) -> Iterator[Finding]:
         columns = declared_columns(sections.format, sections.table)
         yield from _check_unique_key(sections.monitoring, columns)
     yield from _check_names(sections.checks)
+    if sections.serve:
+        yield from _check_certificate(sections.serve)
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -234,3 +238,9 @@ def _check_names(checks: Sequence[Check]) -> Iterator[Finding]:
     for index, check in enumerate(checks):
         if check.name in (earlier.name for earlier in checks[:index]):
             yield ("checks", index, "name"), f"{quoted(check.name)} is there twice"
+
+
+def _check_certificate(serve: Serve) -> Iterator[Finding]:
+    if (serve.certificate is None) != (serve.certificate_key is None):
+        missing = "certificate" if serve.certificate is None else "certificate_key"
+        yield ("serve", missing), "is missing: a certificate and its key are written together"

@@ -23,6 +23,7 @@ from k2i_core.config.overlay import (
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
 from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.config.user_checks import Check
@@ -168,6 +169,7 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         dead_letters=section("dead_letters", DeadLetters),
         maintenance=section("maintenance", Maintenance),
         monitoring=section("monitoring", Monitoring),
+        serve=section("serve", Serve),
         checks=()
         if "checks" in broken
         else tuple(Check.model_validate(one) for one in tree.get("checks", ())),

@@ -15,6 +15,7 @@ from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
+from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
 from k2i_core.config.units import bounded_count
@@ -129,6 +130,11 @@ class Pipeline(Section):
         default=Orchestration(),
         description="How the orchestrator runs the pipeline.",
         examples=[{"owners": ["team:data"], "tags": {"tier": "gold"}}],
+    )
+    serve: Serve = Field(
+        default=Serve(),
+        description="Who may read the table over Arrow Flight SQL, and how much at once.",
+        examples=[{"max_queries": 8}],
     )
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
 

@@ -35,10 +35,15 @@ def _field_count(data_type: pa.DataType) -> int:
     return 1 + sum(_field_count(child) for child in children)
 
 
-def room_for(rows: pa.RecordBatch, segment_count: int) -> int:
+def usual_room(segment_count: int) -> int:
     """Return the size of the next segment of a generation that has some already."""
+    return min(SEGMENT_BYTES_MAX, SEGMENT_BYTES_FIRST << min(segment_count, 8))
+
+
+def room_for(rows: pa.RecordBatch, segment_count: int) -> int:
+    """Return the same for a batch that may be larger than a segment usually is."""
     needed = rows.nbytes + bytes_around(rows.schema) + rows.schema.serialize().size
-    usual = min(SEGMENT_BYTES_MAX, SEGMENT_BYTES_FIRST << min(segment_count, 8))
+    usual = usual_room(segment_count)
     return max(usual, -(-needed // _ROUND_BYTES) * _ROUND_BYTES)
 
 

@@ -36,7 +36,13 @@ from k2i_core.hot.layout import (
     state_bytes_max,
 )
 from k2i_core.hot.page import STATE_NAME, StatePageReader, StatePageWriter
-from k2i_core.hot.segments import SEGMENT_BYTES_FIRST, SegmentWriter, room_for
+from k2i_core.hot.segments import (
+    SEGMENT_BYTES_FIRST,
+    SegmentWriter,
+    bytes_around,
+    room_for,
+    usual_room,
+)
 from k2i_core.ledger import Identity, Owner
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodedBatch
@@ -45,6 +51,13 @@ _Made = TypeVar("_Made")
 
 GENERATIONS_MAX = 64
 """Generations that a page has room for. A worker has a handful in flight; more only costs room."""
+
+GROWTH_FIRST = 2.0
+"""Bytes of rows for a byte of their records, until more is seen. Larger polls less than there is
+room for; smaller lets the first polls overshoot the limit when records are short."""
+
+GROWTH_SEEN_BYTES = 64 * 1024
+"""Batches of fewer bytes tell nothing about growth: of one tiny record the row is mostly frame."""
 
 SEGMENTS_MORE = 256
 """Segments that a page has room for besides those that fill the byte limit."""
@@ -98,6 +111,19 @@ class HotWriter:
         """Tell whether uncommitted rows have reached the limit."""
         session = self._session
         return session is not None and session.uncommitted_bytes >= self._byte_count_max
+
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether readers see what is appended."""
+        return self._session is not None
+
+    def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:
+        """Tell whether another poll would stay below the limit, judged by how rows grew so far."""
+        session = self._session
+        if session is None or (not waiting_bytes and not session.uncommitted_bytes):
+            return True
+        # Once more, because the end of a segment may be too short for the next batch.
+        return session.bytes_with(waiting_bytes + 2 * next_bytes) <= self._byte_count_max
 
     def took_over(
         self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]
@@ -216,6 +242,7 @@ class _HotSession:
         self._committed_generation = 0
         self._snapshot_id = 0
         self._is_ended = False
+        self._growth = GROWTH_FIRST
         self._directories: dict[int, OwnDirectory] = {}
         self._place = 0
         places = tuple(root / head.table_uuid / token for root in self._roots)
@@ -235,9 +262,27 @@ class _HotSession:
         open_ = [g for g in tuple(self._generations) if g.number > self._committed_generation]
         return sum(generation.byte_count for generation in open_)
 
+    def bytes_with(self, record_bytes: int) -> int:
+        """Return what would be reserved for rows of so many bytes of records besides."""
+        reserved = self.uncommitted_bytes
+        open_ = [g for g in tuple(self._generations) if g.number > self._committed_generation]
+        segments = tuple(open_[-1].segments) if open_ else ()
+        missing = round(record_bytes * self._growth)
+        if segments:
+            missing -= segments[-1][1].size - segments[-1][1].byte_count
+        count = len(segments)
+        while missing > 0:
+            missing -= usual_room(count)
+            reserved += usual_room(count)
+            count += 1
+        return reserved
+
     def append(self, number: int, decoded: DecodedBatch) -> None:
         generation = self._generation(number)
         if decoded.rows.num_rows:
+            if decoded.byte_count >= GROWTH_SEEN_BYTES:
+                written = decoded.rows.nbytes + bytes_around(decoded.rows.schema)
+                self._growth = max(self._growth, written / decoded.byte_count)
             self._write(generation, decoded.rows)
         moved = generation.next_offsets.copy()
         for counted in decoded.ranges:
@@ -246,8 +291,6 @@ class _HotSession:
             assert moved[index] == offsets.start_offset, (offsets, int(moved[index]))
             moved[index] = offsets.next_offset
         generation.next_offsets = moved
-        if sum(g.byte_count for g in self._generations) > self._byte_count_max:
-            self._drop(self._committed_generation)
         self._page.publish(self._state())
 
     def committed(self, number: int, snapshot_id: int) -> None:
@@ -281,6 +324,8 @@ class _HotSession:
         segments = generation.segments
         if not segments or not segments[-1][1].takes(rows):
             size = room_for(rows, len(segments))
+            if size + sum(g.byte_count for g in self._generations) > self._byte_count_max:
+                self._drop(self._committed_generation)
             name = segment_name(self._epoch, generation.number, len(segments))
             segment = self._in_first_place(
                 lambda directory: SegmentWriter(directory / name, size, rows.schema)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import PolledBatch
@@ -72,3 +73,11 @@ class Freshness:
         """Forget every Kafka partition that is not kept."""
         keep = set(kept)
         self._waiting = {tp: w for tp, w in self._waiting.items() if tp in keep}
+
+
+def oldest_timestamp_ms(batch: PolledBatch) -> float | None:
+    """Return when the oldest record of a poll was produced; None when no record says."""
+    timestamps = batch.records.column("timestamp").cast(pa.int64())
+    if timestamps.null_count == len(timestamps):
+        return None
+    return pc.min(timestamps).as_py() / 1000

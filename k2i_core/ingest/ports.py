@@ -322,6 +322,21 @@ class HotRows(Protocol):
         """Tell whether uncommitted rows have reached their limit: seal, and poll no more."""
         ...
 
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether readers see what is appended."""
+        ...
+
+    def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:
+        """Tell whether another poll would stay below the limit, too; always true when empty.
+
+        Args:
+            waiting_bytes: Of records that are polled and not appended yet.
+            next_bytes: Of records that the next poll may bring.
+
+        """
+        ...
+
     def took_over(
         self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]
     ) -> None:
@@ -349,6 +364,11 @@ class NoHotRows:
     """Hot rows switched off."""
 
     is_full = False
+    is_shown = False
+
+    def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:  # noqa: ARG002 - the port's
+        """Have room for all of it."""
+        return True
 
     def took_over(
         self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]

@@ -26,6 +26,7 @@ from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.circuit_breaker import CircuitBreaker
 from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
+from k2i_core.ingest.freshness import oldest_timestamp_ms
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.ports import (
@@ -145,6 +146,8 @@ class Session:
         self._in_flight = _ByteCount()
         self._broken = threading.Event()
         self._flush_seconds = 0.0
+        self._visible_ms: dict[int, float] = {}
+        self._poll_bytes_max = 0
         self._partitions_checked_boot_seconds = 0.0
 
     @property
@@ -207,7 +210,7 @@ class Session:
         flush = self._flush_limits
         is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
             not self._filling.is_empty
-            and (self.buffered_bytes >= flush.buffered_bytes_max or self._parts.hot.is_full)
+            and (self.buffered_bytes >= flush.buffered_bytes_max or not self._hot_has_room())
         )
         if is_ripe and self.generations_in_flight < flush.generations_in_flight_max:
             self._seal()
@@ -257,6 +260,7 @@ class Session:
             polled.records.num_rows, polled.byte_count, polled.polled_boot_seconds
         )
         self._in_flight.add(polled.byte_count)
+        self._poll_bytes_max = max(self._poll_bytes_max, polled.byte_count)
         self._listener.polled(polled)
         decoding = self._lanes.decode.submit(self._decode, polled)
         self._writes.append(self._lanes.write.submit(self._write, self._files, polled, decoding))
@@ -288,9 +292,16 @@ class Session:
                 # Before anything is written: the failure keeps the whole generation from the table.
                 self._parts.breaker.judge(decoded.ranges)
             self._parts.hot.append(files.number, decoded)
+            self._note_visible(files.number, polled)
             files.write(decoded)
             self._in_flight.add(-polled.byte_count)
             self._observe(CrashPoint.ROWS_WRITTEN)
+
+    def _note_visible(self, generation: int, polled: PolledBatch) -> None:
+        produced_ms = oldest_timestamp_ms(polled) if self._parts.hot.is_shown else None
+        if produced_ms is not None:
+            waited_ms = max(0.0, self._parts.clock.now_ms() - produced_ms)
+            self._visible_ms[generation] = max(waited_ms, self._visible_ms.get(generation, 0.0))
 
     def _seal(self) -> None:
         """Close the open generation and send it on its way; the next one fills meanwhile."""
@@ -348,6 +359,7 @@ class Session:
                 dead_letter_commit=dead_letter_commit,
                 seal_to_commit_milliseconds=(now - sealed_boot_seconds) * 1000,
                 oldest_to_commit_milliseconds=(now - generation.first_polled_boot_seconds) * 1000,
+                produced_to_visible_milliseconds=self._visible_ms.pop(generation.number, None),
             )
         )
 
@@ -429,7 +441,11 @@ class Session:
             return False
         if is_full(self._filling, flush):
             return False  # waits for a commit slot; sealed as soon as there is one
-        return self.buffered_bytes < flush.buffered_bytes_max and not self._parts.hot.is_full
+        return self.buffered_bytes < flush.buffered_bytes_max and self._hot_has_room()
+
+    def _hot_has_room(self) -> bool:
+        hot = self._parts.hot
+        return not hot.is_full and hot.has_room(self._in_flight.value, self._poll_bytes_max)
 
     def _wait_for_progress(self) -> None:
         oldest = [lane[0] for lane in (self._writes, self._commits) if lane]

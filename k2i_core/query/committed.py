@@ -8,7 +8,7 @@ held whole.
 import re
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2i_core.duckdb_connection import (
+    CATALOG,
     Engines,
     allow_store,
     load_extensions,
@@ -26,6 +27,10 @@ from k2i_core.duckdb_connection import (
     quote_name,
 )
 from k2i_core.errors import ConfigError, ErrorKind, K2iError, UnavailableError
+from k2i_core.query.sql_rules import check_sql
+
+HOT_ROWS = "k2i_hot_rows"
+"""What the engine calls the rows that follow the snapshot; a query cannot name it."""
 
 BATCH_ROW_COUNT = 16_384
 """Larger waits longer for the first rows; smaller pays more calls a row."""
@@ -143,16 +148,25 @@ def query(
     limits = limits or QueryLimits()
     session = QuerySession(engines or _one_off(), table, limits)
     try:
-        # Before anything is loaded, because most mistakes are in the SQL.
-        statement = session.parse(sql)
-        session.load()
-        session.start_clock()
-        session.show_table(hot, snapshot_id)
+        statement = session.prepare(sql, hot, snapshot_id)
         reader = session.start(statement)
     except BaseException:
         session.close()
         raise
     return QueryResult(session, reader, limits.row_count_max)
+
+
+def result_schema(
+    table: Table,
+    sql: str,
+    limits: QueryLimits | None = None,
+    *,
+    hot: pa.Table | None = None,
+    engines: Engines | None = None,
+) -> pa.Schema:
+    """Return the columns that a query would have, without running it; else as `query`."""
+    with closing(QuerySession(engines or _one_off(), table, limits or QueryLimits())) as session:
+        return session.schema_of(session.prepare(sql, hot, None))
 
 
 def _one_off() -> Engines:
@@ -176,10 +190,19 @@ class QuerySession:
         self._connection = self._engine.connection
         self._table = table
         self._seconds_max = limits.seconds_max
-        self._has_failed = False
+        self._is_broken = False
         self._expired = threading.Event()
         self._closed = threading.Event()
         self._interrupting = threading.Lock()
+
+    def prepare(self, sql: str, hot: pa.Table | None, snapshot_id: int | None) -> duckdb.Statement:
+        """Check the text, and make ready what it is about; the time counts from here on."""
+        # Before anything is loaded, because most mistakes are in the SQL.
+        statement = self.parse(sql)
+        self.load()
+        self.start_clock()
+        self.show_rows(self._rows_sql(hot, snapshot_id))
+        return statement
 
     def start_clock(self) -> None:
         """Count the time from now on."""
@@ -189,10 +212,6 @@ class QuerySession:
         """Load what reads Iceberg tables, unless an earlier query did."""
         if not self._engine.is_locked:
             load_extensions(self._connection)
-
-    def show_table(self, hot: pa.Table | None, snapshot_id: int | None) -> None:
-        """Make the rows visible under both names of the table, then lock the connection."""
-        self.show_rows(self._rows_sql(hot, snapshot_id))
 
     def show_rows(self, rows_sql: str, directories: Iterable[str] = ()) -> None:
         """Make the rows of a query visible as the table, then lock the connection.
@@ -209,12 +228,10 @@ class QuerySession:
             if not self._engine.is_locked:
                 allow_store(self._connection, table.location(), table.io.properties)
                 self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
-            qualified = f"{quote_name(schema)}.{quote_name(name)}"
-            self._connection.execute(f"CREATE OR REPLACE VIEW {qualified} AS {rows_sql}")
-            if schema != "main":
-                self._connection.execute(
-                    f"CREATE OR REPLACE VIEW {quote_name(name)} AS FROM {qualified}"
-                )
+            # A view that is there already shows the hot rows of now: it is bound when it is used.
+            if rows_sql != self._engine.shown_sql:
+                self._show(quote_name(schema), quote_name(name), rows_sql)
+                self._engine.shown_sql = rows_sql
             if not self._engine.is_locked:
                 lock(self._connection, [*self._directories(), *directories])
                 self._engine.is_locked = True
@@ -234,8 +251,13 @@ class QuerySession:
             except duckdb.Error as error:
                 return _one_line(str(error).partition("\n\nLINE")[0])
 
+    def _show(self, schema: str, name: str, rows_sql: str) -> None:
+        self._connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {rows_sql}")
+        if schema != quote_name("main"):
+            self._connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {schema}.{name}")
+
     def parse(self, sql: str) -> duckdb.Statement:
-        """Check that the text is one SELECT."""
+        """Check that the text is one SELECT, and reaches nothing but the table."""
         with self._errors():
             statements = self._connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -245,7 +267,16 @@ class QuerySession:
                 f"{' '.join(s.type.name for s in statements) or 'nothing'}"
             )
             raise ConfigError(message)
+        with self._errors():
+            serialized = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+        assert serialized is not None
+        check_sql(serialized[0], self._table.name(), CATALOG)
         return statements[0]
+
+    def schema_of(self, statement: duckdb.Statement) -> pa.Schema:
+        """Return the columns of a query that is not run."""
+        with self._errors():
+            return self._connection.sql(statement).limit(0).to_arrow_reader().schema
 
     def start(self, statement: duckdb.Statement) -> pa.RecordBatchReader:
         """Begin the query; its rows are computed as they are read."""
@@ -266,10 +297,12 @@ class QuerySession:
             if self._closed.is_set():
                 return
             self._closed.set()
-            # One that failed may be interrupted still, and one without a table is no use.
-            if self._has_failed or not self._engine.is_locked:
+            # One that was interrupted may be still, and one without a table is no use.
+            if self._is_broken or self._expired.is_set() or not self._engine.is_locked:
                 self._connection.close()
                 return
+            # An idle engine must not keep the memory of rows that are committed meanwhile.
+            self._connection.unregister(HOT_ROWS)
             limits = self._limits
             self._engines.give_back(self._engine, limits.memory_bytes_max, limits.thread_count)
 
@@ -282,8 +315,8 @@ class QuerySession:
         if hot is not None or not parts:
             # An Iceberg reader has nothing to open before the first commit.
             rows = self._table.schema().as_arrow().empty_table() if hot is None else hot
-            self._connection.register("k2i_hot_rows", rows)
-            parts.append("FROM k2i_hot_rows")
+            self._connection.register(HOT_ROWS, rows)
+            parts.append(f"FROM {HOT_ROWS}")
         # By name, because a snapshot may be older than the table's columns.
         return " UNION ALL BY NAME ".join(parts)
 
@@ -312,7 +345,8 @@ class QuerySession:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            self._has_failed = True
+            # Any other failure leaves the connection as it was, and loading a new one is slow.
+            self._is_broken |= isinstance(error, duckdb.FatalException | duckdb.InternalException)
             raise self._meaning(error) from error
 
     def _meaning(self, error: Exception) -> K2iError:

@@ -21,7 +21,7 @@ from k2i_core.duckdb_connection import Engines
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.query.committed import QueryLimits, QueryResult, query
+from k2i_core.query.committed import QueryLimits, QueryResult, query, result_schema
 from k2i_core.query.union_read import KEY_COLUMN, UnionTable, UnionView
 
 
@@ -92,6 +92,21 @@ class PipelineTable:
         """
         view, hot = self._union.view_with_hot_table()
         return query(view.cold.table, text, limits, hot=hot, engines=self._engines)
+
+    @property
+    def identifier(self) -> str:
+        """Namespace and name, joined by dots."""
+        return self._union.identifier
+
+    def sql_schema(self, text: str, limits: QueryLimits | None = None) -> pa.Schema:
+        """Return the columns that `sql` would have, without running the query.
+
+        Raises:
+            As `sql`.
+
+        """
+        view, hot = self._union.view_with_hot_table()
+        return result_schema(view.cold.table, text, limits, hot=hot, engines=self._engines)
 
 
 class PipelineReader:

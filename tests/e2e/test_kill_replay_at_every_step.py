@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from k2i_core.wiring.row_audit import audit_rows
 
 from k2i_core.crash_points import CrashPoint
 from k2i_core.dead_letters.reading import Selection
 from k2i_core.dead_letters.replay import LetterStep
 from k2i_core.dead_letters.states import LetterState
 from k2i_core.wiring.dead_letters import drop, look_at, replay
-from k2i_core.wiring.row_audit import audit_rows
 from tests.e2e.pipelines import ROOT, PipelineOnDisk
 from tests.e2e.test_replay import mixed, strict_pipeline, widen
 from tests.integration.kafka.source_driver import produce

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
+from k2i_core.wiring.row_audit import audit_rows
 
 from k2i_core.cli.exits import Exit
 from k2i_core.dead_letters.reading import Selection
@@ -22,7 +23,6 @@ from k2i_core.dead_letters.replay import replay as replay_with
 from k2i_core.dead_letters.states import LetterState
 from k2i_core.errors import CorruptionError
 from k2i_core.wiring.dead_letters import drop, letter_parts, look_at, replay
-from k2i_core.wiring.row_audit import audit_rows
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.integration.kafka.source_driver import produce
 

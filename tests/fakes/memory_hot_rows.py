@@ -40,6 +40,11 @@ class MemoryHotRows:
     """One session's page on a host."""
 
     is_full = False
+    is_shown = True
+
+    def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:
+        del waiting_bytes, next_bytes
+        return True
 
     def __init__(self, host: HotHost, name: str) -> None:
         self._host = host

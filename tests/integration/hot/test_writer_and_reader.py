@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -248,6 +249,37 @@ def test_uncommitted_rows_have_a_limit_and_committed_ones_make_room(host: Host) 
     writer.append(3, decoded({P0: (20, 30)}))
     (page,) = host.reader().pages()
     assert page.state.generations == (2, 3)
+
+
+def test_batches_in_flight_are_counted_so_that_the_limit_holds(host: Host) -> None:
+    limit, in_flight_max, count = 8 * MIB, 6, 5_000
+    writer = host.writer(byte_count_max=limit)
+    writer.took_over(owner(1), IDENTITY, {P0: 0})
+    assert writer.has_room(0, 100 * limit)  # one poll is always let in, or nothing would go on
+    rows = replace(decoded({P0: (0, count)}), byte_count=100_000)
+    assert rows.rows.nbytes > 2 * rows.byte_count
+    waiting, generation, offset, polled_max, sizes = 0, 1, 0, 0, []
+    for _ in range(200):
+        has_room = not writer.is_full and writer.has_room(
+            waiting * rows.byte_count, rows.byte_count
+        )
+        if has_room and waiting < in_flight_max:
+            waiting += 1
+            polled_max = max(polled_max, waiting)
+            continue
+        if waiting:
+            batch = decoded({P0: (offset, offset + count)})
+            writer.append(generation, replace(batch, byte_count=rows.byte_count))
+            offset, waiting = offset + count, waiting - 1
+        else:
+            writer.committed(generation, snapshot_id=generation)
+            generation += 1
+        segments = [p for p in host.roots[0].rglob("*") if p.is_file() and p.stat().st_size >= MIB]
+        sizes.append(sum(path.stat().st_size for path in segments))
+    assert max(sizes) <= limit
+    assert max(sizes) > limit // 2
+    assert polled_max == in_flight_max
+    assert generation > 2
 
 
 KILLED_WRITER = """
