@@ -19,7 +19,9 @@ from k2i_core.config.redaction import redacted_mapping
 from k2i_core.config.settings import Section, not_supported_yet, refused_keys
 from k2i_core.config.units import bounded_duration
 
-_LATER_FORMATS = frozenset({"arrow_ipc", "csv", "msgpack", "protobuf", "json_schema"})
+_LATER_FORMATS = frozenset({"arrow_ipc", "csv", "msgpack"})
+
+_FORMATS = ("json", "avro", "protobuf", "json_schema", "string", "raw")
 
 SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
 """Formats whose records need a schema to be read."""
@@ -31,7 +33,7 @@ _FULL_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 def _check_value_format(value: object) -> object:
     if isinstance(value, str) and value in _LATER_FORMATS:
-        message = f"{quoted(value)} is not supported yet; write one of json, avro, string, raw"
+        message = f"{quoted(value)} is not supported yet; write one of {', '.join(_FORMATS)}"
         raise not_supported_yet(message)
     return value
 
@@ -138,13 +140,14 @@ class Format(Section):
     """What the bytes of a record are."""
 
     value: Annotated[
-        Literal["json", "avro", "string", "raw"],
+        Literal["json", "avro", "protobuf", "json_schema", "string", "raw"],
         BeforeValidator(_check_value_format),
     ] = Field(
         default="json",
-        description="json: an object becomes a row. avro: a record becomes a row, by the schema "
-        "that it names in the registry, or by schema_file. string, raw: the whole value, as UTF-8 "
-        "text or as bytes, becomes the one column value.",
+        description="json: an object becomes a row. avro, protobuf: a record becomes a row, by the "
+        "schema that it names in the registry, or by schema_file. json_schema: an object behind "
+        "the number of its schema. string, raw: the whole value, as UTF-8 text or as bytes, "
+        "becomes the one column value.",
         examples=["json"],
     )
     key: Literal["raw", "string"] = Field(
@@ -179,6 +182,11 @@ class Format(Section):
             for key in ("schema_registry", "schema_file", "message"):
                 if getattr(self, key) is not None:
                     refused[key] = f"is not used by format {self.value}; leave it out"
+        elif self.value == "json_schema":
+            if self.schema_registry is None:
+                refused["value"] = '"json_schema" needs schema_registry; bare objects are json'
+            if self.schema_file is not None:
+                refused["schema_file"] = "is not used by format json_schema; leave it out"
         elif (self.schema_registry is None) == (self.schema_file is None):
             both = self.schema_registry is not None
             refused["schema_file" if both else "value"] = (

@@ -9,9 +9,10 @@ from k2i_core.decode.avro_rows import read_rows
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import Faults
 from k2i_core.decode.cursors import Cursors
+from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.schema_decoder import Piece
 from k2i_core.decode.unusable_schema import UnusableSchemaError
-from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.schema.registered import WriterSchema
 
 
 class AvroReader:
@@ -28,13 +29,10 @@ class AvroReader:
             UnusableSchemaError: Its records cannot be rows.
 
         """
-        if schema.language is not SchemaLanguage.AVRO:
-            message = f"the schema is of type={schema.language}, not avro"
-            raise UnusableSchemaError(message)
         avro = parse_avro(schema.text, schema.references)
         if record_name is not None and avro.name != record_name:
             message = f"the schema is of another record than message={record_name}"
-            raise UnusableSchemaError(message)
+            raise UnusableSchemaError(message, ErrorClass.WRONG_MESSAGE)
         self._row = plan_avro(avro)
 
     @property

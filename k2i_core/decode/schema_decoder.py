@@ -23,17 +23,16 @@ from k2i_core.decode.cursors import Cursors, Integers
 from k2i_core.decode.growth import grown
 from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_trees import ErrorClass
+from k2i_core.decode.schema_frames import (
+    UNFRAMED,
+    KnownSchemas,
+    failure_of,
+    group_by_schema,
+    read_frames,
+)
 from k2i_core.decode.unusable_schema import UnusableSchemaError
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues
 from k2i_core.schema.registered import NoSuchSchema, WriterSchema
-
-FRAME_BYTES = 5
-"""A zero byte and the schema's id, highest byte first."""
-
-UNFRAMED = -1
-"""Stands for the one schema of records that name none."""
-
-SCHEMA_ID_MAX = (1 << 31) - 1
 
 NO_FORMATS: Mapping[str, str] = MappingProxyType({})
 
@@ -61,14 +60,6 @@ class WriterReader(Protocol):
 
     def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
         """Read n records from behind their frame; each is in one piece or a fault."""
-        ...
-
-
-class KnownSchemas(Protocol):
-    """The schemas that were fetched so far; may be used from any number of threads."""
-
-    def find(self, schema_id: int) -> WriterSchema | NoSuchSchema | None:
-        """Return a schema, or that there is none; None when nobody has asked for it yet."""
         ...
 
 
@@ -111,8 +102,11 @@ class SchemaDecoder:
         """Decode n non-null values."""
         cursors = Cursors.of(values)
         faults: Faults = {}
-        schema_ids = self._schema_ids(cursors, faults)
-        groups = _groups(schema_ids, faults)
+        if isinstance(self._schemas, WriterSchema):
+            schema_ids = np.full(len(values), UNFRAMED)
+        else:
+            schema_ids = read_frames(cursors, faults)
+        groups = group_by_schema(schema_ids, faults)
         readers = {schema_id: self._reader(schema_id) for schema_id in groups}
         missing = frozenset(schema_id for schema_id, reader in readers.items() if reader is None)
         if missing:
@@ -136,23 +130,6 @@ class SchemaDecoder:
                 return DecodedValues(no_rows(self._row_schema), proposed_schema=wanted)
         return self._report(pieces, faults, schema_ids)
 
-    def _schema_ids(self, cursors: Cursors, faults: Faults) -> Integers:
-        """Read the frames."""
-        if isinstance(self._schemas, WriterSchema):
-            return np.full(len(cursors.ends), UNFRAMED)
-        starts = cursors.positions
-        words = cursors.words_at(starts, FRAME_BYTES)
-        # The word has the lowest address lowest: the zero byte, then the id backwards.
-        magic, reversed_ids = words & np.uint64(0xFF), (words >> np.uint64(8)).astype(np.uint32)
-        schema_ids = reversed_ids.byteswap().astype(np.int64)
-        is_bad = (cursors.ends - starts < FRAME_BYTES) | (magic != 0)
-        is_bad |= schema_ids > SCHEMA_ID_MAX
-        message = "the record does not begin with a zero byte and a schema id"
-        fault = (ErrorClass.INVALID_FRAMING, message)
-        faults.update(dict.fromkeys(np.flatnonzero(is_bad).tolist(), fault))
-        cursors.positions = np.minimum(starts + FRAME_BYTES, cursors.ends)
-        return np.where(is_bad, UNFRAMED, schema_ids)
-
     def _reader(self, schema_id: int) -> WriterReader | Fault | None:
         """Return what reads a schema's records, or why nothing can; None to fetch it first."""
         if (known := self._readers.get(schema_id)) is not None:
@@ -167,7 +144,7 @@ class SchemaDecoder:
         try:
             made: WriterReader | Fault = self._make_reader(schema)
         except UnusableSchemaError as error:
-            made = (ErrorClass.UNUSABLE_SCHEMA, str(error))
+            made = (error.error_class, str(error))
         self._readers[schema_id] = made
         return made
 
@@ -192,28 +169,9 @@ class SchemaDecoder:
             rows=rows,
             row_indices=pa.array(kept, pa.int64()),
             failures=tuple(
-                _failure(place, faults[place], int(schema_ids[place])) for place in sorted(faults)
+                failure_of(place, faults[place], int(schema_ids[place])) for place in sorted(faults)
             ),
         )
-
-
-def _groups(schema_ids: Integers, faults: Faults) -> dict[int, Integers]:
-    """Return the places of the records of each schema, without those that name none."""
-    if not faults and len(schema_ids) and (schema_ids == schema_ids[0]).all():
-        return {int(schema_ids[0]): np.arange(len(schema_ids))}
-    is_good = np.ones(len(schema_ids), np.bool_)
-    is_good[list(faults)] = False
-    good_ids: list[int] = np.unique(schema_ids[is_good]).tolist()
-    return {
-        schema_id: np.flatnonzero(is_good & (schema_ids == schema_id)) for schema_id in good_ids
-    }
-
-
-def _failure(place: int, fault: Fault, schema_id: int) -> DecodeFailure:
-    error_class, message = fault
-    return DecodeFailure(
-        place, str(error_class), message, None if schema_id == UNFRAMED else schema_id
-    )
 
 
 def _in_order(

@@ -11,7 +11,14 @@ from k2i_core.config.format import SchemaRegistry
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
-from k2i_core.decode.schema_decoder import KnownSchemas, SchemaDecoder, WriterReader
+from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
+from k2i_core.decode.json_schema import columns_of
+from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.schema_decoder import SchemaDecoder, WriterReader
+from k2i_core.decode.schema_frames import KnownSchemas
 from k2i_core.decode.text import RawDecoder, StringDecoder
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
@@ -19,6 +26,7 @@ from k2i_core.ingest.ports import Decoder
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
 
 SCHEMA_FILE_BYTES_MAX = 16 << 20
 """Larger: a wrong path fills the memory; smaller: a large schema does not fit."""
@@ -26,7 +34,11 @@ SCHEMA_FILE_BYTES_MAX = 16 << 20
 MAPPING_PROPERTY = "k2i.format-mapping"
 """Property of a table: how its columns were made of the writers' schemas, for ever."""
 
-_MAPPINGS = {"avro": f"avro/{AVRO_MAPPING_VERSION}"}
+_MAPPINGS = {
+    "avro": f"avro/{AVRO_MAPPING_VERSION}",
+    "json_schema": f"json_schema/{JSON_SCHEMA_MAPPING_VERSION}",
+    "protobuf": f"protobuf/{PROTO_MAPPING_VERSION}",
+}
 
 
 class Formats:
@@ -40,6 +52,8 @@ class Formats:
 
         """
         self._pipeline = pipeline
+        if pipeline.format.value == "protobuf":
+            check_compiler()
         registry = pipeline.format.schema_registry
         self._schemas = None if registry is None else _open_registry(registry, clock)
         self._file_schema = _file_schema(pipeline)
@@ -71,7 +85,7 @@ class Formats:
             return None
         latest = [self._schemas.latest(subject) for subject in subjects]
         try:
-            known = [self._make_reader(schema).row_schema for schema in latest if schema]
+            known = [self._columns_of(schema) for schema in latest if schema]
         except UnusableSchemaError:
             return None  # Other records of the topic may be readable.
         # Several topics may have several schemas: what unites them is seen in the records.
@@ -104,7 +118,16 @@ class Formats:
                 return StringDecoder()
             case "raw":
                 return RawDecoder()
-            case _:
+            case "json_schema":
+                assert self._schemas is not None
+                return JsonSchemaDecoder(
+                    row_schema,
+                    self._schemas,
+                    self._columns_of,
+                    may_add_columns=may_add_columns,
+                    time_formats=time_formats,
+                )
+            case "avro" | "protobuf":
                 schemas: KnownSchemas | WriterSchema | None = self._schemas or self._file_schema
                 assert schemas is not None
                 return SchemaDecoder(
@@ -116,7 +139,26 @@ class Formats:
                 )
 
     def _make_reader(self, schema: WriterSchema) -> WriterReader:
-        return AvroReader(schema, self._pipeline.format.message)
+        self._check_language(schema)
+        format_ = self._pipeline.format
+        if schema.language is SchemaLanguage.AVRO:
+            return AvroReader(schema, format_.message)
+        imports = format_.schema_file.parent if format_.schema_file else None
+        compiled = read_descriptors(compile_proto(schema, imports), FILE_NAME)
+        return ProtoReader(compiled, format_.message, is_framed=format_.schema_file is None)
+
+    def _columns_of(self, schema: WriterSchema) -> pa.Schema:
+        """Return the columns of a schema of any language."""
+        if schema.language is SchemaLanguage.JSON_SCHEMA:
+            self._check_language(schema)
+            return columns_of(schema)
+        return self._make_reader(schema).row_schema
+
+    def _check_language(self, schema: WriterSchema) -> None:
+        wanted = SchemaLanguage(self._pipeline.format.value)
+        if schema.language is not wanted:
+            message = f"the schema is of type={schema.language}, not {wanted}"
+            raise UnusableSchemaError(message)
 
     def _make_reader_of_file(self, schema: WriterSchema) -> WriterReader:
         try:

@@ -309,4 +309,6 @@ def damaged(draw: st.DrawFn, value: bytes) -> bytes:
     if kind == 2 or not value:
         return draw(st.binary(max_size=20))
     place = draw(st.integers(0, len(value) - 1))
-    return value[:place] + bytes([value[place] ^ (1 << draw(st.integers(0, 7)))]) + value[place + 1 :]
+    return (
+        value[:place] + bytes([value[place] ^ (1 << draw(st.integers(0, 7)))]) + value[place + 1 :]
+    )

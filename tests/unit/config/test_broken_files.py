@@ -34,10 +34,10 @@ LATER = [
             {"format": f"{{value: {name}}}"},
             (
                 f'orders.yaml:11: format.value: "{name}" is not supported yet; '
-                "write one of json, avro, string, raw"
+                "write one of json, avro, protobuf, json_schema, string, raw"
             ),
         )
-        for name in ("protobuf", "json_schema", "arrow_ipc", "csv", "msgpack")
+        for name in ("arrow_ipc", "csv", "msgpack")
     ),
 ]
 
