@@ -45,7 +45,7 @@ check: setup ## Lint, format, types, layers
 	$(BIN)/python -m pytest tests/test_tidy.py
 
 lock: ## Write requirements.lock anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra postgres --group test --no-strip-extras \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev --extra postgres --extra protobuf --group test --no-strip-extras \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean: ## Remove the environment and caches (kept: .k2i, which holds the demo's tables)

@@ -24,7 +24,7 @@ from k2i_core.ingest.decoding import DecodeSettings, decode_batch
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import DecodedBatch, PolledBatch
-from k2i_core.wiring.sessions import make_decoder
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.settings import (
     catalog_opener,
     declared_schema,
@@ -98,7 +98,7 @@ def _measure(bench: Bench, pipeline: Pipeline, row_count: int) -> Sequence[Figur
     batches, consumed = _consume(pipeline, row_count, clock)
     row_schema = declared_schema(pipeline)
     assert row_schema is not None
-    decoder = make_decoder(pipeline)(row_schema)
+    decoder = Formats(pipeline, clock).make_decoder(row_schema)
     kept_count = sum(batch.records.num_rows for batch in batches)
     watch = Watch(clock)
     for batch in batches:

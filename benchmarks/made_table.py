@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.bench import PARTITION_COUNT, read_pipeline
-from k2i_core.clock import Clock, RandomIds
+from k2i_core.clock import Clock, RandomIds, SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.hot.writer import HotWriter
 from k2i_core.iceberg.commit import TableCommitter
@@ -33,7 +33,8 @@ from k2i_core.records import (
     RangeCounts,
 )
 from k2i_core.txlog.directory import TransactionLogFile
-from k2i_core.wiring.sessions import make_decoder, state_directory
+from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.sessions import state_directory
 from k2i_core.wiring.settings import (
     catalog_opener,
     commit_limits,
@@ -57,7 +58,7 @@ class MadeTable:
         assert row_schema is not None
         self._open_catalog = catalog_opener(pipeline)
         self._identifier = pipeline.table.identifier
-        self._decoder = make_decoder(pipeline)(row_schema)
+        self._decoder = Formats(pipeline, SystemClock()).make_decoder(row_schema)
         self._ready = create_or_adopt(
             self._open_catalog(),
             self._identifier,

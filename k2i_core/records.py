@@ -92,11 +92,13 @@ class DecodeFailure:
         index: Position in the array given to the decoder.
         error_class: Stable short name, such as `invalid_json` or `unknown_field`.
         message: One line for people: field path and what was expected, never the value itself.
+        schema_id: Of the schema that it was written with, where the record names one.
     """
 
     index: int
     error_class: str
     message: str
+    schema_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,15 @@ class DecodedValues:
         proposed_schema: Row schema that would hold these values entirely, when it is not the
             decoder's own: the caller evolves the table and decodes again. `rows` is then empty
             and `failures` is not meaningful.
+        missing_schema_ids: Writers' schemas that the decoder has to know first: the caller
+            fetches them and decodes again. Nothing else is then meaningful.
     """
 
     rows: pa.RecordBatch
     row_indices: pa.Int64Array | None = None
     failures: tuple[DecodeFailure, ...] = ()
     proposed_schema: pa.Schema | None = None
+    missing_schema_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from k2i_core.dev.kafka_jars import KafkaRuntime, install_kafka
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.produce import create_topic
+from k2i_core.dev.registry_server import RegistryServer, install_registry
 
 MARKERS = (
     "integration: starts or talks to a real service (every test below integration/ and e2e/)",
@@ -128,6 +129,15 @@ def kafka(
         return
     runtime = request.getfixturevalue("kafka_runtime")
     with KafkaServer(tmp_path_factory.mktemp("kafka"), runtime=runtime) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """One schema registry for all tests; use subjects of your own."""
+    environment = read_environment()
+    program = install_registry(environment.registry_directory, mirror=environment.maven_mirror)
+    with RegistryServer(tmp_path_factory.mktemp("registry"), program=program) as server:
         yield server
 
 

@@ -8,6 +8,7 @@ text → `document` (lines) → `overlay` (variables, command line) → models �
 settings) → `Pipeline`, or one ConfigError with a line for each problem.
 """
 
+from k2i_core.config.format import Format, SchemaRegistry
 from k2i_core.config.kafka import (
     Kafka,
     StartEarliest,
@@ -28,7 +29,7 @@ from k2i_core.config.maintenance import (
 from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, Monitoring
 from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.pipeline import Pipeline
-from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
+from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import FreeMapping
 from k2i_core.config.table import Codec, Column, Table
@@ -57,6 +58,7 @@ __all__ = [
     "Orphans",
     "PartitionField",
     "Pipeline",
+    "SchemaRegistry",
     "Serve",
     "SortField",
     "StartEarliest",

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from k2i_core.config.format import Format
 from k2i_core.config.kafka import Kafka, StartOffsets
 from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.problems import KeyPath, quoted
-from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
 from k2i_core.config.units import duration_text, size_text

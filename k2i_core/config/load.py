@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from k2i_core.config.checks import Sections, findings
 from k2i_core.config.document import Document, plain_tree, read_document
 from k2i_core.config.explain import model_of, problems_of
+from k2i_core.config.format import Format
 from k2i_core.config.kafka import Kafka
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
@@ -22,7 +23,7 @@ from k2i_core.config.overlay import (
 )
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
-from k2i_core.config.sections import DeadLetters, Flush, Format
+from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
+from k2i_core.config.format import Format
 from k2i_core.config.kafka import Kafka
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
-from k2i_core.config.sections import Catalog, DeadLetters, Flush, Format, Hot
+from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table

@@ -1,4 +1,4 @@
-"""The smaller sections: `format`, `catalog`, `flush`, `hot`, `dead_letters`."""
+"""The smaller sections: `catalog`, `flush`, `hot`, `dead_letters`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -21,7 +20,6 @@ from k2i_core.config.settings import (
     SCALAR_SCHEMA,
     FreeMapping,
     Section,
-    not_supported_yet,
     refused_keys,
     scalar_text,
 )
@@ -37,22 +35,7 @@ from k2i_core.config.units import (
 
 SECOND = 1.0
 
-_LATER_FORMATS = frozenset({"avro", "protobuf", "json_schema", "arrow_ipc", "csv", "msgpack"})
-
 _NEVER_CATALOGS = frozenset({"dynamodb", "bigquery"})
-
-
-def _check_value_format(value: object) -> object:
-    if isinstance(value, str) and value in _LATER_FORMATS:
-        message = f"{quoted(value)} is not supported yet; write one of json, string, raw"
-        raise not_supported_yet(message)
-    return value
-
-
-def _refuse_registry(value: object) -> None:
-    if value is not None:
-        message = "is not supported yet; leave it out"
-        raise not_supported_yet(message)
 
 
 def _check_catalog_type(value: object) -> object:
@@ -64,28 +47,6 @@ def _check_catalog_type(value: object) -> object:
 
 def _describe_properties(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = {"anyOf": [dict(SCALAR_SCHEMA), {"type": "object"}]}
-
-
-class Format(Section):
-    """What the bytes of a record are."""
-
-    value: Annotated[Literal["json", "string", "raw"], BeforeValidator(_check_value_format)] = (
-        Field(
-            default="json",
-            description="json: an object becomes a row. string, raw: the whole value, as UTF-8 "
-            "text or as bytes, becomes the one column value.",
-            examples=["json"],
-        )
-    )
-    key: Literal["raw", "string"] = Field(
-        default="raw",
-        description="raw: any bytes. string: a key that is not UTF-8 makes its record a dead "
-        "letter. Keys are kept in _kafka.key.",
-        examples=["string"],
-    )
-    schema_registry: Annotated[
-        None, BeforeValidator(_refuse_registry), WithJsonSchema({"not": {}})
-    ] = Field(default=None, description="Not supported yet: leave it out.")
 
 
 class Catalog(Section):

@@ -82,6 +82,26 @@ def map_type(key: AnyField, value: AnyField) -> pa.DataType:
     return _pa.map_(key, value)
 
 
+def indices(places: "npt.NDArray[np.int64]", is_null: "npt.NDArray[np.bool_] | None" = None) -> Any:  # noqa: ANN401 - the stubs know no array of indices
+    """Return places to take elements from, null where `is_null`."""
+    return _pa.array(places, _pa.int64(), mask=is_null)
+
+
+def flags(is_kept: "npt.NDArray[np.bool_]") -> pa.BooleanArray:
+    """Return what `filter` takes."""
+    return _pa.array(is_kept, _pa.bool_())
+
+
+def buffer_over(numbers: "npt.NDArray[Any]") -> pa.Buffer:
+    """Return a buffer over the memory of an array."""
+    return _pa.py_buffer(numbers)
+
+
+def nulls(count: int, type_: pa.DataType) -> AnyArray:
+    """Return nulls of any type."""
+    return _pa.nulls(count, type_)
+
+
 def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Return the rows of all batches, of which there is at least one."""
     return _pa.concat_batches(batches)

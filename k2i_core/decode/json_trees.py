@@ -36,6 +36,8 @@ class ErrorClass(StrEnum):
     """Why a record is no row; stable, explained in the package's docstring."""
 
     DUPLICATE_KEY = "duplicate_key"
+    INVALID_ENCODING = "invalid_encoding"
+    INVALID_FRAMING = "invalid_framing"
     INVALID_JSON = "invalid_json"
     INVALID_UTF8 = "invalid_utf8"
     INVALID_VALUE = "invalid_value"
@@ -45,6 +47,9 @@ class ErrorClass(StrEnum):
     REQUIRED_FIELD_MISSING = "required_field_missing"
     UNDECODABLE = "undecodable"
     UNKNOWN_FIELD = "unknown_field"
+    UNKNOWN_SCHEMA_ID = "unknown_schema_id"
+    UNUSABLE_SCHEMA = "unusable_schema"
+    WRONG_MESSAGE = "wrong_message"
     WRONG_TYPE = "wrong_type"
 
 

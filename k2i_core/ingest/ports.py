@@ -90,6 +90,25 @@ class Decoder(Protocol):
         ...
 
 
+class FetchSchemas(Protocol):
+    """Makes writers' schemas known to the decoders; called by any thread of the decode lane."""
+
+    def __call__(self, schema_ids: frozenset[int], /) -> None:
+        """Fetch schemas; afterwards each is known, or known not to exist.
+
+        Raises:
+            UnavailableError: The registry did not answer in time; the batch is not decoded.
+            ConfigError: The registry refuses us.
+
+        """
+        ...
+
+
+def no_schemas(schema_ids: frozenset[int], /) -> None:
+    """Fetch nothing: decoders of formats without a registry ask for nothing."""
+    raise AssertionError(schema_ids)
+
+
 class RowWriter(Protocol):
     """Rows of one generation to Parquet files of one table; used by one thread."""
 

@@ -25,13 +25,20 @@ from k2i_core.clock import Clock
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.circuit_breaker import CircuitBreaker
-from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
+from k2i_core.ingest.decoding import (
+    DecodeSettings,
+    KeyCheck,
+    MissingSchemas,
+    WiderSchema,
+    decode_batch,
+)
 from k2i_core.ingest.freshness import oldest_timestamp_ms
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.ports import (
     DeadLetterTable,
     Decoder,
+    FetchSchemas,
     HotRows,
     NoHotRows,
     ReadVerdicts,
@@ -39,6 +46,7 @@ from k2i_core.ingest.ports import (
     Source,
     TargetTable,
     TransactionLog,
+    no_schemas,
 )
 from k2i_core.ingest.take_over import TakenOver, resolve_starts, take_over
 from k2i_core.ingest.triggers import Filling, FlushLimits, is_due, is_full, seconds_until_due
@@ -73,6 +81,7 @@ class Parts:
     clock: Clock
     hot: HotRows = field(default_factory=NoHotRows)
     breaker: CircuitBreaker | None = None
+    fetch_schemas: FetchSchemas = no_schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +278,11 @@ class Session:
         decoder = self._decoder
         assert decoder is not None
         now_ms = self._parts.clock.now_ms()
-        return decoder, decode_batch(polled, decoder, self._decode_settings, now_ms)
+        while True:
+            decoded = decode_batch(polled, decoder, self._decode_settings, now_ms)
+            if not isinstance(decoded, MissingSchemas):
+                return decoder, decoded
+            self._parts.fetch_schemas(decoded.schema_ids)
 
     def _write(
         self,

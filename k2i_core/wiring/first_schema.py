@@ -1,4 +1,4 @@
-"""Which columns the rows have: declared, the table's own, or inferred from the first records."""
+"""Which columns the rows have: declared, the table's own, a schema's, or inferred from records."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ import structlog
 from pyiceberg.catalog import Catalog
 
 from k2i_core.config import Pipeline
-from k2i_core.decode.json_decoder import infer_row_schema
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ingest.ports import Source
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.row_targets import without_kafka
 from k2i_core.wiring.settings import declared_schema
 from k2i_core.worker import StopAsked
@@ -25,7 +25,11 @@ log = structlog.get_logger(__name__)
 
 
 def find_row_schema(
-    pipeline: Pipeline, catalog: Catalog, source: Source, is_stop_asked: Callable[[], bool]
+    pipeline: Pipeline,
+    catalog: Catalog,
+    source: Source,
+    formats: Formats,
+    is_stop_asked: Callable[[], bool],
 ) -> pa.Schema:
     """Return the columns without `_kafka`, waiting for a first record where nothing else tells.
 
@@ -37,6 +41,9 @@ def find_row_schema(
         return declared
     if (existing := _existing(catalog, pipeline.table.identifier)) is not None:
         return without_kafka(existing)
+    if (known := formats.known_row_schema()) is not None:
+        log.info("columns taken from the schema", columns=known.names)
+        return known
     source.assign(source.start_offsets(source.partitions()))
     look_count = 0
     while not is_stop_asked():
@@ -46,8 +53,9 @@ def find_row_schema(
         polled = source.poll(FIRST_POLL_SECONDS)
         if polled is None:
             continue
-        values = polled.records.column("value")
-        schema = infer_row_schema(value for value in values.to_pylist() if value is not None)
+        values = polled.records.column("value").drop_null()
+        assert isinstance(values, pa.BinaryArray)
+        schema = formats.row_schema_of(values)
         if len(schema.names):
             log.info("columns inferred", record_count=len(values), columns=schema.names)
             return schema

@@ -12,8 +12,6 @@ from pyiceberg.catalog import Catalog
 from k2i_core.clock import Clock, IdSource
 from k2i_core.config import Pipeline
 from k2i_core.crash_points import Observer, ignore
-from k2i_core.decode.json_decoder import JsonDecoder
-from k2i_core.decode.text import RawDecoder, StringDecoder
 from k2i_core.errors import ConfigError, UnavailableError
 from k2i_core.hot.writer import HotWriter
 from k2i_core.iceberg.commit import TableCommitter
@@ -22,12 +20,13 @@ from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letter
 from k2i_core.iceberg.verdicts import Verdicts
 from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker
 from k2i_core.ingest.lanes import Lanes, open_lanes
-from k2i_core.ingest.ports import Decoder, HotRows, NoHotRows
+from k2i_core.ingest.ports import HotRows, NoHotRows
 from k2i_core.ingest.session import Listener, Parts, Session, SessionSettings
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
+from k2i_core.wiring.formats import Formats, check_mapping
 from k2i_core.wiring.inspection import recent_commits
 from k2i_core.wiring.row_targets import TableRowTargets
 from k2i_core.wiring.settings import (
@@ -98,21 +97,6 @@ def _transaction_log(pipeline: Pipeline, ids: IdSource) -> TransactionLogFile:
         raise
 
 
-def make_decoder(pipeline: Pipeline) -> Callable[[pa.Schema], Decoder]:
-    """Return what builds a decoder for the current columns."""
-    match pipeline.format.value:
-        case "json":
-            formats = pipeline.time_formats()
-            may_add_columns = pipeline.table.schema_evolution != "strict"
-            return lambda schema: JsonDecoder(
-                schema, time_formats=formats, may_add_columns=may_add_columns
-            )
-        case "string":
-            return lambda _: StringDecoder()
-        case "raw":
-            return lambda _: RawDecoder()
-
-
 @contextmanager
 def open_session(
     pipeline: Pipeline, share: Share, surroundings: Surroundings
@@ -135,7 +119,8 @@ def open_session(
             surroundings.listener.turned()  # waiting for first records is no hanging
             return surroundings.is_stop_asked()
 
-        row_schema = find_row_schema(pipeline, catalog, source, is_stop_asked)
+        formats = Formats(pipeline, surroundings.clock)
+        row_schema = find_row_schema(pipeline, catalog, source, formats, is_stop_asked)
         targets = _row_targets(pipeline, catalog, row_schema, log, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
@@ -145,11 +130,12 @@ def open_session(
                 dead_letters=_committer(pipeline, pipeline.dead_letter_table, log, surroundings),
                 read_verdicts=Verdicts(),
                 targets=targets,
-                make_decoder=make_decoder(pipeline),
+                make_decoder=formats.make_decoder,
                 log=log,
                 clock=surroundings.patient_clock,
                 hot=_hot_rows(pipeline, targets.table_uuid, surroundings),
                 breaker=_breaker(pipeline, share),
+                fetch_schemas=formats.fetch,
             ),
             SessionSettings(
                 pipeline=pipeline.name,
@@ -205,6 +191,7 @@ def _row_targets(
     """Create or adopt both tables, and return the writers for their rows."""
     identifier, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
     target = create_or_adopt(catalog, identifier, row_schema, table_settings(pipeline), evolution)
+    check_mapping(pipeline, target.table.properties.get)
     for note in target.notes:
         _log.warning("table differs from the settings", table=identifier, difference=note)
     dead_letters = create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table)

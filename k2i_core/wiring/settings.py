@@ -16,6 +16,7 @@ from k2i_core.kafka.settings import KafkaSettings, OffsetsStart, StartPolicy, Ti
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodeFailure
 from k2i_core.schema.arrow_types import to_arrow_schema
+from k2i_core.wiring.formats import mapping_property
 
 COMMIT_ATTEMPTS_MAX = 20
 """Requests of one commit. More lets two writers starve each other longer; fewer ends a worker
@@ -76,7 +77,10 @@ def table_settings(pipeline: Pipeline) -> TableSettings:
     return TableSettings(
         partition_by=[Transformed(f.transform, f.column, f.argument) for f in table.partition_by],
         sort_by=[SortedBy(f.column, f.descending, f.nulls_first) for f in table.sort_by],
-        properties={key: str(value) for key, value in table.properties.reveal().items()},
+        properties={
+            **mapping_property(pipeline),
+            **{key: str(value) for key, value in table.properties.reveal().items()},
+        },
     )
 
 

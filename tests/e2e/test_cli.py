@@ -212,7 +212,7 @@ def test_validate_names_each_thing_that_does_not_answer(kafka, topic, tmp_path: 
         ({"flush": {"max_age": "soon"}}, "max_age"),
         ({"table": {"identifier": "a.b", "columns": [{"name": "x", "type": "lng"}]}}, "lng"),
         ({"table": {"identifier": "a.b", "partition_by": ["fortnight(x)"]}}, "fortnight"),
-        ({"format": {"value": "avro"}}, "not supported yet"),
+        ({"format": {"value": "csv"}}, "not supported yet"),
     ],
     ids=["key", "unit", "type", "transform", "later"],
 )

@@ -182,7 +182,7 @@ BROKEN_SETTINGS = [
     (
         "a format that does not exist",
         {"format": "{value: xml}"},
-        'orders.yaml:11: format.value: "xml" is not allowed; write one of json, string, raw',
+        'orders.yaml:11: format.value: "xml" is not allowed; write one of json, avro, protobuf, json_schema, string, raw',
     ),
     (
         "a catalog that cannot append",

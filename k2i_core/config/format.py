@@ -1,0 +1,202 @@
+"""Section `format`: what the bytes of a record are, and where their schemas come from."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from k2i_core.config.problems import quoted
+from k2i_core.config.redaction import redacted_mapping
+from k2i_core.config.settings import Section, not_supported_yet, refused_keys
+from k2i_core.config.units import bounded_duration
+
+_LATER_FORMATS = frozenset({"arrow_ipc", "csv", "msgpack"})
+
+_FORMATS = ("json", "avro", "protobuf", "json_schema", "string", "raw")
+
+SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
+"""Formats whose records need a schema to be read."""
+
+_URL = re.compile(r"https?://(?P<user>[^/@]*@)?[^/@\s?#]+(/[^\s?#]*)?")
+
+_FULL_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def _check_value_format(value: object) -> object:
+    if isinstance(value, str) and value in _LATER_FORMATS:
+        message = f"{quoted(value)} is not supported yet; write one of {', '.join(_FORMATS)}"
+        raise not_supported_yet(message)
+    return value
+
+
+def _check_url(value: str) -> str:
+    match = _URL.fullmatch(value)
+    if match is None:
+        message = "must be an address such as https://registry.example.org:8081, without parameters"
+        raise ValueError(message)
+    if match["user"]:
+        message = "has a user in it; write username and password beside it"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+def _check_message(value: str) -> str:
+    if not _FULL_NAME.fullmatch(value):
+        message = f"{quoted(value)} is no full name, such as shop.orders.Order"
+        raise ValueError(message)
+    return value
+
+
+class SchemaRegistry(Section):
+    """Where writers' schemas are, in a registry that speaks Confluent's interface."""
+
+    url: Annotated[str, AfterValidator(_check_url)] = Field(
+        description="Address, with the path if there is one.", examples=["http://localhost:8081"]
+    )
+    username: str | None = Field(
+        default=None, description="For basic authentication.", examples=["k2i"]
+    )
+    password: str | None = Field(
+        default=None, description="Of username.", examples=["${REGISTRY_PASSWORD}"]
+    )
+    bearer_token: str | None = Field(
+        default=None,
+        description="Sent instead of username and password.",
+        examples=["${file:/run/secrets/registry-token}"],
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="Certificates to trust, PEM. Default: the system's.",
+        examples=["/etc/ssl/registry-ca.pem"],
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="Our own certificate, PEM.", examples=["/etc/ssl/k2i.pem"]
+    )
+    key_file: Path | None = Field(
+        default=None, description="Its private key, PEM.", examples=["/etc/ssl/k2i.key"]
+    )
+    key_password: str | None = Field(
+        default=None, description="Of key_file.", examples=["${REGISTRY_KEY_PASSWORD}"]
+    )
+    subject_strategy: Literal["topic", "record", "topic_record"] = Field(
+        default="topic",
+        description="What subjects are called: topic: orders-value; record: the message's full "
+        "name; topic_record: both. A new table gets the columns of the subject's latest schema.",
+        examples=["topic"],
+    )
+    request_timeout: Annotated[float, bounded_duration("100ms", "5m")] = Field(
+        default=10.0, description="How long one question may take.", examples=["10s"]
+    )
+    retry_for: Annotated[float, bounded_duration("0s", "1h")] = Field(
+        default=60.0,
+        description="How long a question is asked again when the registry does not answer. Then "
+        "the session starts over; no record is given up.",
+        examples=["1m"],
+    )
+    cache_ttl: Annotated[float, bounded_duration("1s", "24h")] = Field(
+        default=60.0,
+        description="How long it is believed that the registry has no schema of an id. What an id "
+        "means never changes and is kept.",
+        examples=["1m"],
+    )
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> "SchemaRegistry":
+        refused: dict[str | int, str] = {}
+        if (self.username is None) != (self.password is None):
+            missing = "username" if self.username is None else "password"
+            refused[missing] = "is required, because the other half is there"
+        if self.bearer_token is not None and self.username is not None:
+            refused["bearer_token"] = "stands beside a username; write one of them"  # noqa: S105 - no token
+        if (self.certificate_file is None) != (self.key_file is None):
+            missing = "certificate_file" if self.certificate_file is None else "key_file"
+            refused[missing] = "is required, because the other half is there"
+        if refused:
+            raise refused_keys(refused)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _redacted(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        shown = redacted_mapping(handler(self))
+        # Stars say that there is a secret, so where there is none is nothing.
+        return {
+            key: value if getattr(self, key) is not None else None for key, value in shown.items()
+        }
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield from self.model_dump(mode="json").items()
+
+
+class Format(Section):
+    """What the bytes of a record are."""
+
+    value: Annotated[
+        Literal["json", "avro", "protobuf", "json_schema", "string", "raw"],
+        BeforeValidator(_check_value_format),
+    ] = Field(
+        default="json",
+        description="json: an object becomes a row. avro, protobuf: a record becomes a row, by the "
+        "schema that it names in the registry, or by schema_file. json_schema: an object behind "
+        "the number of its schema. string, raw: the whole value, as UTF-8 text or as bytes, "
+        "becomes the one column value.",
+        examples=["json"],
+    )
+    key: Literal["raw", "string"] = Field(
+        default="raw",
+        description="raw: any bytes. string: a key that is not UTF-8 makes its record a dead "
+        "letter. Keys are kept in _kafka.key.",
+        examples=["string"],
+    )
+    schema_registry: SchemaRegistry | None = Field(
+        default=None,
+        description="Where writers' schemas are: each record begins with a zero byte and the "
+        "number of its schema.",
+        examples=[{"url": "http://localhost:8081"}],
+    )
+    schema_file: Path | None = Field(
+        default=None,
+        description="The schema of all records, instead of a registry; records then begin with "
+        "their content. A relative path counts from the working directory.",
+        examples=["schemas/order.avsc"],
+    )
+    message: Annotated[str, AfterValidator(_check_message)] | None = Field(
+        default=None,
+        description="Full name of the record or message that values are; others become dead "
+        "letters. Default: whatever comes.",
+        examples=["shop.orders.Order"],
+    )
+
+    @model_validator(mode="after")
+    def _check_schema_source(self) -> "Format":
+        refused: dict[str | int, str] = {}
+        if self.value not in SCHEMA_FORMATS:
+            for key in ("schema_registry", "schema_file", "message"):
+                if getattr(self, key) is not None:
+                    refused[key] = f"is not used by format {self.value}; leave it out"
+        elif self.value == "json_schema":
+            if self.schema_registry is None:
+                refused["value"] = '"json_schema" needs schema_registry; bare objects are json'
+            if self.schema_file is not None:
+                refused["schema_file"] = "is not used by format json_schema; leave it out"
+        elif (self.schema_registry is None) == (self.schema_file is None):
+            both = self.schema_registry is not None
+            refused["schema_file" if both else "value"] = (
+                "stands beside schema_registry; write one of them"
+                if both
+                else f'"{self.value}" needs schema_registry or schema_file'
+            )
+        registry = self.schema_registry
+        if registry and registry.subject_strategy != "topic" and self.message is None:
+            refused["message"] = f"is required when subject_strategy is {registry.subject_strategy}"
+        if refused:
+            raise refused_keys(refused)
+        return self

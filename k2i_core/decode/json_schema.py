@@ -1,0 +1,172 @@
+"""Which columns a JSON Schema describes: the part of the language that says what a row looks like.
+
+| JSON Schema | column |
+|---|---|
+| `boolean` | boolean |
+| `integer` | long |
+| `number` | double |
+| `string` | string |
+| `string`, format `date-time` | timestamptz |
+| `string`, format `date` | date |
+| `string`, format `uuid` | uuid |
+| `string`, contentEncoding `base64` | binary |
+| `array` with `items` | list |
+| `object` with `properties` | struct |
+| `object` with `additionalProperties` of one type | map of string to … |
+| `["null", T]`, `oneOf` or `anyOf` of null and T | T |
+| `$ref` into the schema or its references | what is there |
+| everything else, and a schema inside itself | no column; a column of what records hold, if any |
+
+Every column is optional. What else the schema demands (bounds, patterns, required properties) is
+between the producer and the registry.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import pyarrow as pa
+
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.schema.registered import WriterSchema
+
+MAPPING_VERSION = 1
+
+NESTING_MAX = 64
+"""Levels of a schema. Larger: Python's and Parquet's own recursion limits come near; smaller: an
+honest schema may not fit."""
+
+_PLAIN = MappingProxyType(
+    {
+        "boolean": pa.bool_(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+    }
+)
+_TEXTS = MappingProxyType(
+    {
+        "date-time": pa.timestamp("us", tz="UTC"),
+        "date": pa.date32(),
+        "uuid": pa.uuid(),
+    }
+)
+
+
+def columns_of(schema: WriterSchema) -> pa.Schema:
+    """Return the columns that a schema describes; none is required.
+
+    Raises:
+        UnusableSchemaError: It is no JSON Schema, or not one of objects.
+
+    """
+    documents = {reference.name: _loaded(reference.text) for reference in schema.references}
+    root = _loaded(schema.text)
+    reader = _Reader({**documents, "": root})
+    type_ = reader.type_of(root, "", ())
+    if not isinstance(type_, pa.StructType):
+        message = "the schema describes no object with properties"
+        raise UnusableSchemaError(message)
+    return pa.schema(list(type_))
+
+
+def _loaded(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = "the schema is not JSON"
+        raise UnusableSchemaError(message) from error
+
+
+class _Reader:
+    """Documents by name; the schema itself has none."""
+
+    def __init__(self, documents: Mapping[str, object]) -> None:
+        self._documents = documents
+
+    def type_of(self, node: object, document: str, around: tuple[int, ...]) -> pa.DataType | None:
+        """Return the column's type; None where the schema does not tell."""
+        if not isinstance(node, Mapping) or id(cast("object", node)) in around:
+            return None
+        if len(around) > NESTING_MAX:
+            message = f"the schema nests deeper than levels={NESTING_MAX}"
+            raise UnusableSchemaError(message)
+        described = cast("Mapping[str, Any]", node)
+        inside = (*around, id(described))
+        if isinstance(reference := described.get("$ref"), str):
+            target, target_document = self._referred(reference, document)
+            return self.type_of(target, target_document, inside)
+        for key in ("oneOf", "anyOf"):
+            if isinstance(branches := described.get(key), list):
+                only = _only(cast("list[object]", branches))
+                return None if only is None else self.type_of(only, document, inside)
+        return self._plain_type(described, document, inside)
+
+    def _plain_type(
+        self, described: Mapping[str, Any], document: str, inside: tuple[int, ...]
+    ) -> pa.DataType | None:
+        kind = described.get("type")
+        if isinstance(kind, list):
+            kinds = [each for each in cast("list[object]", kind) if each != "null"]
+            kind = kinds[0] if len(kinds) == 1 else None
+        if kind in _PLAIN:
+            return _PLAIN[str(kind)]
+        if kind == "string":
+            if described.get("contentEncoding") == "base64":
+                return pa.binary()
+            return _TEXTS.get(str(described.get("format")), pa.string())
+        if kind == "array":
+            element = self.type_of(described.get("items"), document, inside)
+            return None if element is None else pa.list_(pa.field("element", element))
+        if kind == "object" or (kind is None and "properties" in described):
+            return self._object_type(described, document, inside)
+        return None
+
+    def _object_type(
+        self, described: Mapping[str, Any], document: str, inside: tuple[int, ...]
+    ) -> pa.DataType | None:
+        properties = described.get("properties")
+        if isinstance(properties, Mapping) and properties:
+            fields = list(self._fields(cast("Mapping[str, object]", properties), document, inside))
+            return pa.struct(fields) if fields else None
+        value = self.type_of(described.get("additionalProperties"), document, inside)
+        return None if value is None else pa.map_(pa.string(), value)
+
+    def _fields(
+        self, properties: Mapping[str, object], document: str, inside: tuple[int, ...]
+    ) -> "Iterable[pa.Field[Any]]":
+        seen: set[str] = set()
+        for name, node in properties.items():
+            type_ = self.type_of(node, document, inside)
+            # A table could not tell two names apart that differ only in letter case.
+            if type_ is not None and name and name.casefold() not in seen:
+                seen.add(name.casefold())
+                yield pa.field(name, type_)
+
+    def _referred(self, reference: str, document: str) -> tuple[object, str]:
+        name, _, pointer = reference.partition("#")
+        target_document = name or document
+        if target_document not in self._documents:
+            message = "the schema refers to a document that its references do not have"
+            raise UnusableSchemaError(message)
+        target = self._documents[target_document]
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, Mapping) or key not in target:
+                message = "the schema refers to a place that is not there"
+                raise UnusableSchemaError(message)
+            target = cast("Mapping[str, object]", target)[key]
+        return target, target_document
+
+
+def _only(branches: list[object]) -> object | None:
+    """Return the one branch that is not null."""
+    others = [
+        branch
+        for branch in branches
+        if not (
+            isinstance(branch, Mapping)
+            and cast("Mapping[str, object]", branch).get("type") == "null"
+        )
+    ]
+    return others[0] if len(others) == 1 else None

@@ -1,0 +1,133 @@
+"""JSON records behind the frame of a schema registry → rows.
+
+The schema that a record names says which columns there should be; the record itself is read as any
+JSON is, by the columns that the table has.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from k2i_core.decode.arrow import indices
+from k2i_core.decode.conform import Fault, Faults
+from k2i_core.decode.cursors import Cursors, Integers
+from k2i_core.decode.growth import grown
+from k2i_core.decode.isolation import no_rows
+from k2i_core.decode.json_decoder import JsonDecoder
+from k2i_core.decode.json_trees import ErrorClass
+from k2i_core.decode.schema_frames import (
+    KnownSchemas,
+    failure_of,
+    group_by_schema,
+    read_frames,
+)
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.records import DecodedValues
+from k2i_core.schema.registered import NoSuchSchema, WriterSchema
+
+
+class JsonSchemaDecoder:
+    """Decodes framed JSON objects; see the package for what that guarantees."""
+
+    def __init__(
+        self,
+        row_schema: pa.Schema,
+        schemas: KnownSchemas,
+        columns_of: Callable[[WriterSchema], pa.Schema],
+        *,
+        may_add_columns: bool = False,
+        time_formats: Mapping[str, str],
+    ) -> None:
+        """Bind the schemas.
+
+        Args:
+            row_schema: Columns to make, without `_kafka`.
+            schemas: What the ids in the records mean.
+            columns_of: Raises `UnusableSchemaError`; asked once a schema.
+            may_add_columns: Propose columns that the table lacks, instead of refusing the record.
+            time_formats: As `JsonDecoder`.
+
+        Raises:
+            ConfigError: JSON cannot fill a column.
+
+        """
+        self._json = JsonDecoder(
+            row_schema, time_formats=time_formats, may_add_columns=may_add_columns
+        )
+        self._schemas = schemas
+        self._columns_of = columns_of
+        self._may_add_columns = may_add_columns
+        # Written by any thread: whichever is last, the columns of one schema are alike.
+        self._columns: dict[int, pa.Schema | Fault] = {}
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The columns it makes."""
+        return self._json.row_schema
+
+    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+        """Decode n non-null values."""
+        cursors = Cursors.of(values)
+        faults: Faults = {}
+        schema_ids = read_frames(cursors, faults)
+        groups = group_by_schema(schema_ids, faults)
+        wanted = self.row_schema
+        missing: set[int] = set()
+        for schema_id, places in groups.items():
+            columns = self._known_columns(schema_id)
+            if columns is None:
+                missing.add(schema_id)
+            elif isinstance(columns, tuple):
+                faults.update(dict.fromkeys(places.tolist(), columns))
+            elif self._may_add_columns:
+                wanted = grown(wanted, columns)
+        if missing:
+            return DecodedValues(no_rows(self.row_schema), missing_schema_ids=frozenset(missing))
+        if wanted is not self.row_schema:
+            return DecodedValues(no_rows(self.row_schema), proposed_schema=wanted)
+        return self._decode_texts(cursors, faults, schema_ids)
+
+    def _known_columns(self, schema_id: int) -> pa.Schema | Fault | None:
+        if (known := self._columns.get(schema_id)) is not None:
+            return known
+        schema = self._schemas.find(schema_id)
+        if schema is None:
+            return None
+        if isinstance(schema, NoSuchSchema):
+            # Not kept: it may be there tomorrow.
+            return ErrorClass.UNKNOWN_SCHEMA_ID, schema.reason
+        try:
+            made: pa.Schema | Fault = self._columns_of(schema)
+        except UnusableSchemaError as error:
+            made = (error.error_class, str(error))
+        self._columns[schema_id] = made
+        return made
+
+    def _decode_texts(
+        self, cursors: Cursors, faults: Faults, schema_ids: Integers
+    ) -> DecodedValues:
+        is_good = np.ones(len(schema_ids), np.bool_)
+        is_good[list(faults)] = False
+        places = np.flatnonzero(is_good)
+        starts = cursors.positions[places]
+        decoded = self._json.decode(cursors.binaries(starts, cursors.ends[places] - starts))
+        if decoded.proposed_schema is not None:
+            return decoded
+        failures = {
+            place: failure_of(place, fault, int(schema_ids[place]))
+            for place, fault in faults.items()
+        }
+        for failure in decoded.failures:
+            place = int(places[failure.index])
+            fault = (ErrorClass(failure.error_class), failure.message)
+            failures[place] = failure_of(place, fault, int(schema_ids[place]))
+        if not failures:
+            return decoded
+        if decoded.row_indices is not None:
+            places = places[decoded.row_indices.to_numpy()]
+        return DecodedValues(
+            rows=decoded.rows,
+            row_indices=indices(places),
+            failures=tuple(failures[place] for place in sorted(failures)),
+        )

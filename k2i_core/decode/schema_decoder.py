@@ -1,0 +1,187 @@
+"""Records that name their writer's schema → rows of the table's columns.
+
+    values ─► schema ids ─► one group a schema ─► the writer's columns ─► the table's ─► in order
+                 │              │ not known: ask for it   │ not readable     │ does not fit
+                 └──────────────┴────────────────────┬────┴──────────────────┘
+                                                failures
+
+A schema is looked at once; a record costs Python only when it is bad. When the decoder may add
+columns, it proposes what the schemas of all readable records need, before anything is a row.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from k2i_core.decode.arrow import concat_batches, flags, indices
+from k2i_core.decode.conform import Fault, Faults, conform
+from k2i_core.decode.cursors import Cursors, Integers
+from k2i_core.decode.growth import grown
+from k2i_core.decode.isolation import no_rows
+from k2i_core.decode.json_trees import ErrorClass
+from k2i_core.decode.schema_frames import (
+    UNFRAMED,
+    KnownSchemas,
+    failure_of,
+    group_by_schema,
+    read_frames,
+)
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.records import DecodedValues
+from k2i_core.schema.registered import NoSuchSchema, WriterSchema
+
+NO_FORMATS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that were written with one schema.
+
+    Attributes:
+        places: Which of the values each row is made of, ascending.
+        rows: As many rows × the writer's columns.
+    """
+
+    places: Integers
+    rows: pa.RecordBatch
+
+
+class WriterReader(Protocol):
+    """Reads records of one writer's schema; immutable."""
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The columns of the schema, without those of records that say they are something else."""
+        ...
+
+    def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
+        """Read n records from behind their frame; each is in one piece or a fault."""
+        ...
+
+
+class SchemaDecoder:
+    """Decodes records by their writers' schemas; see the package for what that guarantees."""
+
+    def __init__(
+        self,
+        row_schema: pa.Schema,
+        schemas: "KnownSchemas | WriterSchema",
+        make_reader: Callable[[WriterSchema], WriterReader],
+        *,
+        may_add_columns: bool = False,
+        time_formats: Mapping[str, str] = NO_FORMATS,
+    ) -> None:
+        """Bind the schemas.
+
+        Args:
+            row_schema: Columns to make, without `_kafka`.
+            schemas: What the ids in the records mean; or the schema of records without a frame.
+            make_reader: Raises `UnusableSchemaError`; asked once a schema.
+            may_add_columns: Propose columns that the table lacks, instead of refusing the record.
+            time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
+
+        """
+        self._row_schema = row_schema
+        self._schemas = schemas
+        self._make_reader = make_reader
+        self._may_add_columns = may_add_columns
+        self._time_formats = time_formats
+        # Written by any thread: whichever is last, the readers of one schema are alike.
+        self._readers: dict[int, WriterReader | Fault] = {}
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The columns it makes."""
+        return self._row_schema
+
+    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+        """Decode n non-null values."""
+        cursors = Cursors.of(values)
+        faults: Faults = {}
+        if isinstance(self._schemas, WriterSchema):
+            schema_ids = np.full(len(values), UNFRAMED)
+        else:
+            schema_ids = read_frames(cursors, faults)
+        groups = group_by_schema(schema_ids, faults)
+        readers = {schema_id: self._reader(schema_id) for schema_id in groups}
+        missing = frozenset(schema_id for schema_id, reader in readers.items() if reader is None)
+        if missing:
+            return DecodedValues(no_rows(self._row_schema), missing_schema_ids=missing)
+        pieces: list[Piece] = []
+        for schema_id, places in groups.items():
+            reader = readers[schema_id]
+            assert reader is not None
+            if isinstance(reader, tuple):
+                faults.update(dict.fromkeys(places.tolist(), reader))
+                continue
+            group = cursors.inside(cursors.positions[places], cursors.ends[places])
+            read, read_faults = reader.read(group)
+            pieces += [Piece(places[piece.places], piece.rows) for piece in read]
+            faults.update({int(places[place]): fault for place, fault in read_faults.items()})
+        if self._may_add_columns:
+            wanted = self._row_schema
+            for piece in pieces:
+                wanted = grown(wanted, piece.rows.schema) if len(piece.places) else wanted
+            if wanted is not self._row_schema:
+                return DecodedValues(no_rows(self._row_schema), proposed_schema=wanted)
+        return self._report(pieces, faults, schema_ids)
+
+    def _reader(self, schema_id: int) -> WriterReader | Fault | None:
+        """Return what reads a schema's records, or why nothing can; None to fetch it first."""
+        if (known := self._readers.get(schema_id)) is not None:
+            return known
+        schemas = self._schemas
+        schema = schemas if isinstance(schemas, WriterSchema) else schemas.find(schema_id)
+        if schema is None:
+            return None
+        if isinstance(schema, NoSuchSchema):
+            # Not kept: it may be there tomorrow.
+            return ErrorClass.UNKNOWN_SCHEMA_ID, schema.reason
+        try:
+            made: WriterReader | Fault = self._make_reader(schema)
+        except UnusableSchemaError as error:
+            made = (error.error_class, str(error))
+        self._readers[schema_id] = made
+        return made
+
+    def _report(self, pieces: list[Piece], faults: Faults, schema_ids: Integers) -> DecodedValues:
+        batches: list[pa.RecordBatch] = []
+        places: list[Integers] = []
+        for piece in pieces:
+            rows, unfit = conform(piece.rows, self._row_schema, self._time_formats)
+            kept = piece.places
+            if unfit:
+                faults.update({int(kept[row]): fault for row, fault in unfit.items()})
+                is_fit = np.ones(len(kept), np.bool_)
+                is_fit[list(unfit)] = False
+                rows, kept = rows.filter(flags(is_fit)), kept[is_fit]
+            batches.append(rows)
+            places.append(kept)
+        rows, kept = _in_order(batches, places, self._row_schema)
+        assert len(kept) + len(faults) == len(schema_ids)
+        if not faults:
+            return DecodedValues(rows)
+        return DecodedValues(
+            rows=rows,
+            row_indices=pa.array(kept, pa.int64()),
+            failures=tuple(
+                failure_of(place, faults[place], int(schema_ids[place])) for place in sorted(faults)
+            ),
+        )
+
+
+def _in_order(
+    batches: list[pa.RecordBatch], places: list[Integers], row_schema: pa.Schema
+) -> tuple[pa.RecordBatch, Integers]:
+    """Put the rows of all pieces into the order of the values."""
+    if not batches:
+        return no_rows(row_schema), np.zeros(0, np.int64)
+    if len(batches) == 1:
+        return batches[0], places[0]
+    all_places = np.concatenate(places)
+    order = np.argsort(all_places, kind="stable")
+    return concat_batches(batches).take(indices(order)), all_places[order]

@@ -1,0 +1,202 @@
+"""A real schema registry (Apicurio) as a child process, on the Java runtime that Kafka uses.
+
+It speaks Confluent's interface below `/apis/ccompat/v7`, listens on 127.0.0.1 only, and keeps its
+schemas below its home, so that a later start finds them. The program is downloaded once, checked
+against its SHA-256 and unpacked next to its final place.
+"""
+
+import fcntl
+import hashlib
+import os
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from k2i_core.clock import Clock, SystemClock
+from k2i_core.dev.child_process import ChildProcess
+from k2i_core.dev.kafka_jars import INSTALL_HINT, find_java
+from k2i_core.dev.ports import LOOPBACK, reserve_port
+from k2i_core.errors import ConfigError, UnavailableError
+
+_GROUP, _ARTIFACT, _VERSION = "io.apicurio", "apicurio-registry-app", "3.3.3"
+_SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
+
+_DOWNLOAD_SECONDS_MAX = 120
+_START_SECONDS_MAX = 120.0
+"""Larger: a registry that will never answer is noticed later. Smaller: a start on a busy machine,
+which can take ten times the usual five seconds, fails for no reason."""
+_PROBE_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
+
+def install_registry(directory: Path, *, mirror: str | None = None) -> Path:
+    """Download and unpack the registry, unless it is there.
+
+    Args:
+        directory: Cache, shared by any number of processes; created when missing.
+        mirror: URL of a Maven repository; None for Maven Central.
+
+    Returns:
+        Where it is unpacked.
+
+    Raises:
+        ConfigError: An optional package is missing, or the download is not what it should be.
+        UnavailableError: The download failed. Try again, or name a mirror.
+
+    """
+    home = directory / f"{_ARTIFACT}-{_VERSION}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if home.exists():
+            return home
+        with tempfile.TemporaryDirectory(dir=directory, prefix="partial-") as partial:
+            archive = _download(Path(partial), mirror)
+            with tarfile.open(archive) as packed:
+                packed.extractall(Path(partial) / "unpacked", filter="data")
+            (Path(partial) / "unpacked").replace(home)
+    return home
+
+
+def _download(partial: Path, mirror: str | None) -> Path:
+    try:
+        import requests  # noqa: PLC0415 - comes with jgo
+        from jgo.maven import MavenContext  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        message = f"the schema registry needs the package jgo: {INSTALL_HINT}"
+        raise ConfigError(message) from error
+    context = MavenContext(
+        repo_cache=partial,
+        remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
+        timeout=_DOWNLOAD_SECONDS_MAX,
+    )
+    try:
+        component = context.project(_GROUP, _ARTIFACT).at_version(_VERSION)
+        path = component.artifact(classifier="all", packaging="tar.gz").resolve()
+    except (requests.RequestException, OSError, RuntimeError, ValueError) as error:
+        message = (
+            f"cannot download {_ARTIFACT}={_VERSION}: check the network, "
+            "or name a Maven repository with K2I_MAVEN_MIRROR"
+        )
+        raise UnavailableError(message) from error
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != _SHA256:
+            message = f"the downloaded {_ARTIFACT} is not the right one: use another repository"
+            raise ConfigError(message)
+    return path
+
+
+class RegistryServer:
+    """Starts, stops and kills one registry; a context manager stops it at the end."""
+
+    def __init__(self, home: Path, *, program: Path, clock: Clock | None = None) -> None:
+        """Describe a registry; nothing is started or written yet.
+
+        Args:
+            home: Directory of its own; created when missing, kept afterwards.
+            program: See `install_registry`.
+            clock: For the waits.
+
+        """
+        self._home = home.absolute()
+        self._program = program
+        self._clock = clock or SystemClock()
+        self._port = reserve_port()
+        self._management_port = reserve_port()
+        self._database = f"-Dapicurio.datasource.url=jdbc:h2:file:{self._home / 'schemas'}"
+        self._process = ChildProcess("registry", self._home, self._database, self._clock)
+
+    @property
+    def url(self) -> str:
+        """The address for clients."""
+        return f"http://{LOOPBACK}:{self._port.number}/apis/ccompat/v7"
+
+    @property
+    def log_path(self) -> Path:
+        """Where the registry writes what goes wrong."""
+        return self._process.log_path
+
+    def start(self) -> Self:
+        """Start the registry and wait until it answers.
+
+        Raises:
+            ConfigError: The home is in use.
+            UnavailableError: It ended or did not answer in time; its log has the reason.
+
+        """
+        self._process.claim()
+        try:
+            self._process.launch(self._command(), {"PATH": os.environ.get("PATH", os.defpath)})
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop cleanly; safe when it does not run."""
+        self._process.stop()
+        self._port.release()
+        self._management_port.release()
+
+    def suspend(self) -> None:
+        """Freeze the registry: connections stay open, nothing answers."""
+        self._process.suspend()
+
+    def resume(self) -> None:
+        """Let a frozen registry go on."""
+        self._process.resume()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _command(self) -> list[str]:
+        settings = {
+            "quarkus.http.host": LOOPBACK,
+            "quarkus.http.port": self._port.number,
+            # Otherwise it listens on every address, on a port of its own.
+            "quarkus.management.host": LOOPBACK,
+            "quarkus.management.port": self._management_port.number,
+            "quarkus.banner.enabled": "false",
+            "quarkus.log.level": "WARN",
+            # What everybody else's registry does by default.
+            "apicurio.rules.global.compatibility": "BACKWARD",
+        }
+        return [
+            str(find_java()),
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xmx256m",
+            *(f"-D{key}={value}" for key, value in settings.items()),
+            self._database,
+            "-jar",
+            str(self._program / "quarkus-run.jar"),
+        ]
+
+    def _wait_until_ready(self) -> None:
+        deadline = self._clock.boot_seconds() + _START_SECONDS_MAX
+        while not self._answers():
+            problem = ""
+            if self._process.pid is None:
+                problem = f"ended while starting exit_code={self._process.exit_code}"
+            elif self._clock.boot_seconds() >= deadline:
+                problem = f"did not answer seconds={_START_SECONDS_MAX:.0f}"
+            if problem:
+                error = UnavailableError(f"registry {problem} log={self.log_path}")
+                error.add_note(self._process.last_log_lines())
+                raise error
+            self._clock.sleep(_POLL_SECONDS)
+
+    def _answers(self) -> bool:
+        try:
+            # Safe because the address is our own.
+            with urllib.request.urlopen(f"{self.url}/subjects", timeout=_PROBE_SECONDS):  # noqa: S310
+                return True
+        except (urllib.error.URLError, OSError):
+            return False

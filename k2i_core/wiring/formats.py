@@ -1,0 +1,234 @@
+"""The pipeline file's `format` section as decoders, and as the columns of a new table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from k2i_core.clock import Clock
+from k2i_core.config import Pipeline
+from k2i_core.config.format import SchemaRegistry
+from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
+from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
+from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
+from k2i_core.decode.json_schema import columns_of
+from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.schema_decoder import SchemaDecoder, WriterReader
+from k2i_core.decode.schema_frames import KnownSchemas
+from k2i_core.decode.text import RawDecoder, StringDecoder
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.errors import ConfigError
+from k2i_core.ingest.ports import Decoder
+from k2i_core.registry.client import RegistryClient, RegistrySettings
+from k2i_core.registry.schemas import RegistrySchemas
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
+
+SCHEMA_FILE_BYTES_MAX = 16 << 20
+"""Larger: a wrong path fills the memory; smaller: a large schema does not fit."""
+
+MAPPING_PROPERTY = "k2i.format-mapping"
+"""Property of a table: how its columns were made of the writers' schemas, for ever."""
+
+_MAPPINGS = {
+    "avro": f"avro/{AVRO_MAPPING_VERSION}",
+    "json_schema": f"json_schema/{JSON_SCHEMA_MAPPING_VERSION}",
+    "protobuf": f"protobuf/{PROTO_MAPPING_VERSION}",
+}
+
+
+class Formats:
+    """One pipeline's format: decoders for it, and what it knows of columns."""
+
+    def __init__(self, pipeline: Pipeline, clock: Clock) -> None:
+        """Read the schema file, if there is one; nothing is asked of a registry yet.
+
+        Raises:
+            ConfigError: The file cannot be used.
+
+        """
+        self._pipeline = pipeline
+        if pipeline.format.value == "protobuf":
+            check_compiler()
+        registry = pipeline.format.schema_registry
+        self._schemas = None if registry is None else _open_registry(registry, clock)
+        self._file_schema = _file_schema(pipeline)
+        if self._file_schema is not None:
+            self._make_reader_of_file(self._file_schema)
+
+    def fetch(self, schema_ids: frozenset[int], /) -> None:
+        """Make writers' schemas known to the decoders."""
+        assert self._schemas is not None
+        self._schemas.fetch(schema_ids)
+
+    def make_decoder(self, row_schema: pa.Schema) -> Decoder:
+        """Return a decoder for the current columns."""
+        may_add_columns = self._pipeline.table.schema_evolution != "strict"
+        return self._decoder(row_schema, may_add_columns=may_add_columns)
+
+    def known_row_schema(self) -> pa.Schema | None:
+        """Return the columns that a new table gets before any record is read; None: read some.
+
+        Raises:
+            UnavailableError: The registry did not answer in time.
+            ConfigError: The schema cannot be a table, or the registry refuses us.
+
+        """
+        if self._file_schema is not None:
+            return self._make_reader_of_file(self._file_schema).row_schema
+        subjects = self._subjects()
+        if self._schemas is None or not subjects:
+            return None
+        latest = [self._schemas.latest(subject) for subject in subjects]
+        try:
+            known = [self._columns_of(schema) for schema in latest if schema]
+        except UnusableSchemaError:
+            return None  # Other records of the topic may be readable.
+        # Several topics may have several schemas: what unites them is seen in the records.
+        return known[0] if len(known) == len(latest) == 1 else None
+
+    def row_schema_of(self, values: pa.BinaryArray) -> pa.Schema:
+        """Return the columns that n first records need; none when they tell nothing.
+
+        Raises:
+            UnavailableError, ConfigError: As `known_row_schema`.
+
+        """
+        if self._schemas is None:
+            return infer_row_schema(value for value in values.to_pylist() if value is not None)
+        decoder = self._decoder(pa.schema([]), may_add_columns=True)
+        while True:
+            decoded = decoder.decode(values)
+            if not decoded.missing_schema_ids:
+                return decoded.proposed_schema or pa.schema([])
+            self._schemas.fetch(decoded.missing_schema_ids)
+
+    def _decoder(self, row_schema: pa.Schema, *, may_add_columns: bool) -> Decoder:
+        time_formats = self._pipeline.time_formats()
+        match self._pipeline.format.value:
+            case "json":
+                return JsonDecoder(
+                    row_schema, time_formats=time_formats, may_add_columns=may_add_columns
+                )
+            case "string":
+                return StringDecoder()
+            case "raw":
+                return RawDecoder()
+            case "json_schema":
+                assert self._schemas is not None
+                return JsonSchemaDecoder(
+                    row_schema,
+                    self._schemas,
+                    self._columns_of,
+                    may_add_columns=may_add_columns,
+                    time_formats=time_formats,
+                )
+            case "avro" | "protobuf":
+                schemas: KnownSchemas | WriterSchema | None = self._schemas or self._file_schema
+                assert schemas is not None
+                return SchemaDecoder(
+                    row_schema,
+                    schemas,
+                    self._make_reader,
+                    may_add_columns=may_add_columns,
+                    time_formats=time_formats,
+                )
+
+    def _make_reader(self, schema: WriterSchema) -> WriterReader:
+        self._check_language(schema)
+        format_ = self._pipeline.format
+        if schema.language is SchemaLanguage.AVRO:
+            return AvroReader(schema, format_.message)
+        imports = format_.schema_file.parent if format_.schema_file else None
+        compiled = read_descriptors(compile_proto(schema, imports), FILE_NAME)
+        return ProtoReader(compiled, format_.message, is_framed=format_.schema_file is None)
+
+    def _columns_of(self, schema: WriterSchema) -> pa.Schema:
+        """Return the columns of a schema of any language."""
+        if schema.language is SchemaLanguage.JSON_SCHEMA:
+            self._check_language(schema)
+            return columns_of(schema)
+        return self._make_reader(schema).row_schema
+
+    def _check_language(self, schema: WriterSchema) -> None:
+        wanted = SchemaLanguage(self._pipeline.format.value)
+        if schema.language is not wanted:
+            message = f"the schema is of type={schema.language}, not {wanted}"
+            raise UnusableSchemaError(message)
+
+    def _make_reader_of_file(self, schema: WriterSchema) -> WriterReader:
+        try:
+            return self._make_reader(schema)
+        except UnusableSchemaError as error:
+            message = f"format.schema_file={self._pipeline.format.schema_file}: {error}"
+            raise ConfigError(message) from error
+
+    def _subjects(self) -> list[str]:
+        format_, topics = self._pipeline.format, self._pipeline.kafka.topics
+        registry = format_.schema_registry
+        strategy = "topic" if registry is None else registry.subject_strategy
+        if strategy == "record":
+            return [str(format_.message)]
+        ending = "value" if strategy == "topic" else format_.message
+        return [f"{topic}-{ending}" for topic in topics]
+
+
+def mapping_property(pipeline: Pipeline) -> dict[str, str]:
+    """Return the property that a new table of this format gets."""
+    mapping = _MAPPINGS.get(pipeline.format.value)
+    return {} if mapping is None else {MAPPING_PROPERTY: mapping}
+
+
+def check_mapping(pipeline: Pipeline, properties: "Callable[[str], str | None]") -> None:
+    """Refuse a table whose columns were made in a way that this version does not know.
+
+    Raises:
+        ConfigError: Use the version of k2i that made the table, or a newer one.
+
+    """
+    wanted, found = _MAPPINGS.get(pipeline.format.value), properties(MAPPING_PROPERTY)
+    if wanted is not None and found is not None and found != wanted:
+        message = (
+            f"table={pipeline.table.identifier} has {MAPPING_PROPERTY}={found}, this k2i knows "
+            f"{wanted}: use the k2i that made the table, or a newer one"
+        )
+        raise ConfigError(message)
+
+
+def _open_registry(section: SchemaRegistry, clock: Clock) -> RegistrySchemas:
+    settings = RegistrySettings(
+        url=section.url,
+        user=section.username,
+        password=section.password,
+        bearer_token=section.bearer_token,
+        ca_file=section.ca_file,
+        certificate_file=section.certificate_file,
+        key_file=section.key_file,
+        key_password=section.key_password,
+        request_seconds_max=section.request_timeout,
+        seconds_max=section.retry_for,
+        cache_seconds=section.cache_ttl,
+    )
+    return RegistrySchemas(RegistryClient(settings, clock), settings, clock)
+
+
+def _file_schema(pipeline: Pipeline) -> WriterSchema | None:
+    path = pipeline.format.schema_file
+    if path is None:
+        return None
+    return WriterSchema(None, SchemaLanguage(pipeline.format.value), _file_text(path))
+
+
+def _file_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > SCHEMA_FILE_BYTES_MAX:
+            message = f"format.schema_file={path} is larger than bytes={SCHEMA_FILE_BYTES_MAX}"
+            raise ConfigError(message)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"format.schema_file={path} cannot be read: check the path"
+        raise ConfigError(message) from error
