@@ -26,8 +26,8 @@ from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.replaying import REPLAY_OPERATION, Replay, decide_replay
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
-from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_batch
-from k2i_core.ingest.ports import Decoder
+from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
+from k2i_core.ingest.ports import Decoder, FetchSchemas, no_schemas
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import KAFKA_COLUMN, DecodedBatch, PolledBatch, WrittenFile
@@ -68,6 +68,7 @@ class LetterParts:
         target: Commits to the target, and loads it.
         dead_letters: The same for the dead-letter table.
         make_decoder: For the columns as they are, by today's configuration.
+        fetch_schemas: Makes writers' schemas known to the decoders.
         evolve: Changes the target so that rows of a wider schema fit.
         declared: Columns that the pipeline declares; None when they are inferred.
         check_keys: Finds keys that do not fit the key format.
@@ -83,6 +84,7 @@ class LetterParts:
     check_keys: KeyCheck | None
     clock: Clock
     ids: IdSource
+    fetch_schemas: FetchSchemas = no_schemas
     observe: StepObserver = unobserved
     show: ShowProgress = field(default=lambda _stage, _done, _total: None)
 
@@ -253,7 +255,9 @@ class _Attempt:
         return None if limit is None else limit - self._counts.total()
 
     def _decode_as_is(self, polled: PolledBatch) -> DecodedBatch | WiderSchema:
-        return decode_batch(polled, self._decoder, self._settings, self._parts.clock.now_ms())
+        parts = self._parts
+        now_ms = parts.clock.now_ms()
+        return decode_fetching(polled, self._decoder, self._settings, now_ms, parts.fetch_schemas)
 
     def _widen(self, row_schema: pa.Schema) -> None:
         """Go on with columns that hold these records, too."""

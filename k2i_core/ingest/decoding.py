@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2i_core.ingest.ports import Decoder
+from k2i_core.ingest.ports import Decoder, FetchSchemas
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
@@ -66,6 +66,27 @@ class DecodeSettings:
     target_table: str
     verdicts: Verdicts
     check_keys: KeyCheck | None = None
+
+
+def decode_fetching(
+    polled: PolledBatch,
+    decoder: Decoder,
+    settings: DecodeSettings,
+    now_ms: int,
+    fetch_schemas: FetchSchemas,
+) -> DecodedBatch | WiderSchema:
+    """Decode n records as `decode_batch`, and fetch the writers' schemas that it asks for.
+
+    Raises:
+        UnavailableError: The registry did not answer in time; decode the records again.
+        ConfigError: The registry refuses us.
+
+    """
+    while True:
+        decoded = decode_batch(polled, decoder, settings, now_ms)
+        if not isinstance(decoded, MissingSchemas):
+            return decoded
+        fetch_schemas(decoded.schema_ids)
 
 
 def decode_batch(

@@ -25,13 +25,7 @@ from k2i_core.clock import Clock
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.circuit_breaker import CircuitBreaker
-from k2i_core.ingest.decoding import (
-    DecodeSettings,
-    KeyCheck,
-    MissingSchemas,
-    WiderSchema,
-    decode_batch,
-)
+from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
 from k2i_core.ingest.freshness import oldest_timestamp_ms
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.lanes import Lanes
@@ -278,11 +272,8 @@ class Session:
         decoder = self._decoder
         assert decoder is not None
         now_ms = self._parts.clock.now_ms()
-        while True:
-            decoded = decode_batch(polled, decoder, self._decode_settings, now_ms)
-            if not isinstance(decoded, MissingSchemas):
-                return decoder, decoded
-            self._parts.fetch_schemas(decoded.schema_ids)
+        settings, fetch = self._decode_settings, self._parts.fetch_schemas
+        return decoder, decode_fetching(polled, decoder, settings, now_ms, fetch)
 
     def _write(
         self,

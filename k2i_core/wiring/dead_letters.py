@@ -24,8 +24,8 @@ from k2i_core.errors import ConfigError, ErrorKind
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import evolve
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target
-from k2i_core.wiring.sessions import make_decoder
 from k2i_core.wiring.settings import catalog_opener, check_text_keys, commit_limits, declared_schema
 
 
@@ -102,6 +102,7 @@ def letter_parts(
     """
     clock, ids = SystemClock(), RandomIds()
     catalog = catalog_opener(pipeline)()
+    formats = Formats(pipeline, clock)
     table = pipeline.table
 
     def committer(identifier: str) -> TableCommitter:
@@ -113,7 +114,8 @@ def letter_parts(
     return LetterParts(
         target=committer(table.identifier),
         dead_letters=committer(pipeline.dead_letter_table),
-        make_decoder=make_decoder(pipeline),
+        make_decoder=formats.make_decoder,
+        fetch_schemas=formats.fetch,
         evolve=change_columns,
         declared=declared_schema(pipeline),
         check_keys=check_text_keys if pipeline.format.key == "string" else None,
