@@ -82,9 +82,9 @@ def _rewriting(bench: Bench, row_count: int, order: Order) -> tuple[Figure, ...]
     return (
         figure("files before", "", report.figures["files_before"]),
         figure("files after", "", report.figures["files_after"]),
-        figure("compaction", "GB/s", rate / 1e9),
+        figure("compaction", "MB/s", rate / 1e6),
         figure("compaction", "rows/s", rows_rate),
-        figure("DuckDB COPY", "GB/s", *(byte_count / s / 1e9 for s in seconds)),
+        figure("DuckDB COPY", "MB/s", *(byte_count / s / 1e6 for s in seconds)),
         figure("compaction of COPY", "×", rate / ceiling, target=target),
         figure("peak memory", "MB", peak[0] / 1e6, target=at_most(MEMORY_BYTES / 1e6)),
     )

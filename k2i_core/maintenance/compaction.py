@@ -272,7 +272,8 @@ class _Run:
                 raise
         left_count = sum(1 for _ in remaining)
         if left_count:
-            self._outcome.notes.append(f"groups left for the next run, time is up: {left_count}")
+            why = "the run ended early" if self._stopping.is_set() else "time is up"
+            self._outcome.notes.append(f"groups left for the next run, {why}: {left_count}")
 
     def _start(
         self,
@@ -327,6 +328,8 @@ class _Run:
             if not self._table.gateway.missing(view, group.paths):
                 raise
             self._lose(1)
+            return
+        if self._stopping.is_set():
             return
         if not self._waiting:
             self._waiting_since = self._table.clock.boot_seconds()
