@@ -116,9 +116,10 @@ def _beside_ingestion(bench: Bench) -> tuple[Figure, ...]:
         beside_since = bench.clock.boot_seconds()
         table = _open(bench, path)
         reports: list[MaintenanceReport] = []
-        until = beside_since + seconds
-        while bench.clock.boot_seconds() < until or len(reports) < min(
-            RUNS_BESIDE_COMMITS, int(seconds)
+        wanted = min(RUNS_BESIDE_COMMITS, 2 * int(seconds))
+        while bench.clock.boot_seconds() < beside_since + seconds or (
+            sum(report.figures["groups"] > 0 for report in reports) < wanted
+            and bench.clock.boot_seconds() < beside_since + 10 * seconds
         ):
             reports.append(_compact(table, 8 << 20, "none"))
         ended = bench.clock.boot_seconds()

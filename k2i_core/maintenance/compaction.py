@@ -58,6 +58,10 @@ OPERATION = "compaction"
 COMMIT_GROUPS_MAX = 32
 """Groups of one commit. Larger loses more work to a kill; smaller makes more snapshots."""
 
+COMMIT_FILES_MAX = 2_000
+"""Files that one commit replaces, or one group's. Larger makes every attempt slower, until appends
+win all races; smaller makes more snapshots."""
+
 COMMIT_SECONDS_MAX = 30.0
 """How long a proven group waits for others. Larger loses more to a kill, and to another
 compactor; smaller makes more snapshots."""
@@ -337,8 +341,11 @@ class _Run:
 
     def _is_worth_a_commit(self) -> bool:
         waited = self._table.clock.boot_seconds() - self._waiting_since
+        file_count = sum(len(proven.group.files) for proven in self._waiting)
         return bool(self._waiting) and (
-            len(self._waiting) >= COMMIT_GROUPS_MAX or waited >= COMMIT_SECONDS_MAX
+            len(self._waiting) >= COMMIT_GROUPS_MAX
+            or file_count >= COMMIT_FILES_MAX
+            or waited >= COMMIT_SECONDS_MAX
         )
 
     def _commit(self) -> None:
