@@ -44,7 +44,6 @@ from tests.fakes.memory_verdicts import MemoryVerdicts
 from tests.simulation.maintenance_variants import (
     expire_unasserted,
     expire_what_is_named,
-    sweep_without_barrier,
 )
 from tests.simulation.world import Surroundings
 
@@ -505,6 +504,5 @@ VARIANTS: Mapping[str, Variant] = {
     "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
     "swept_early": Variant(surroundings=SWEPT_EARLY, is_sound=True),
-    "sweep_without_barrier": Variant(sweep_without_barrier, SWEPT_EARLY, failing_seed=0),
     "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=9),
 }
