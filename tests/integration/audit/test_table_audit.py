@@ -474,6 +474,25 @@ def test_a_partitioned_table_is_audited_like_any_other(tmp_path):
     assert failed(orders.audit(is_full=True)) == set()
 
 
+def test_files_that_a_commit_carried_into_a_new_manifest_are_not_new(orders, monkeypatch):
+    monkeypatch.setattr("k2i_core.iceberg.manifests.MERGE_COUNT", 2)
+    for _ in range(3):
+        orders.commit()
+    found = orders.audit()
+
+    assert (failed(found), found.file_count, found.offset_count) == (set(), 3, 240)
+
+
+def test_what_a_record_holds_is_not_repeated_when_a_users_check_stumbles_over_it(tmp_path):
+    sql = "SELECT * FROM orders WHERE CAST(note AS INTEGER) < 0"
+    orders = AuditedTable(tmp_path, checks=[{"name": "numbers", "sql": sql}])
+    orders.commit(note="a secret of somebody")
+    (fault,) = faults(orders.audit(), "numbers")
+
+    assert "Could not convert string" in fault
+    assert "secret" not in fault
+
+
 def test_rewriting_manifests_only_changes_nothing(orders):
     orders.commit()
     orders.replace([], [], operation="manifests")
