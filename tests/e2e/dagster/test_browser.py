@@ -30,6 +30,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 TOPIC = "orders"
+HEALTH_JOB = "measure_health_orders"
 AUDIT_JOBS = ("audit_orders", "full_audit_orders")
 STEP_JOBS = tuple(f"{step.verb}_orders" for step in STEPS.values())
 PATIENCE_MS = 60_000
@@ -134,6 +135,7 @@ def test_a_person_launches_watches_and_terminates_in_the_browser(
     run = launch_from_the_launchpad(album, stack)
     # Enough materializations for lines on the plots, audits, and every step of maintenance, after
     # which health is measured each time.
+    run_to_their_ends(stack, HEALTH_JOB)
     run_to_their_ends(stack, *AUDIT_JOBS, *STEP_JOBS)
     stack.wait_for(lambda: materialization_count(stack) >= 10)
     outcomes = {f"{check.asset}: {check.name}": check.outcome for check in stack.client.checks()}
