@@ -141,7 +141,7 @@ class TableCommitter:
             if view.is_ancestor(snapshot_id):
                 return TableState(entry, view)
             self._back_off(wait_count, snapshot_id)
-        message = f"our take-over snapshot_id={snapshot_id} is no longer in the table's history"
+        message = f"our commit snapshot_id={snapshot_id} is no longer in the table's history"
         raise FencedError(message, kind=ErrorKind.COMMIT_ROLLED_BACK)
 
     def claim(

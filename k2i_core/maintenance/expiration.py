@@ -163,6 +163,23 @@ def _seconds(since_ms: int, now_ms: int) -> float:
     return (now_ms - since_ms) / 1000
 
 
+@dataclass(frozen=True, slots=True)
+class ExpiredSnapshots:
+    """What an expiration gave up.
+
+    Attributes:
+        before: The load that it was decided on.
+        after: A later one, with the commit and without the snapshots.
+        plan: What is gone.
+        snapshot_id: Of the commit.
+    """
+
+    before: TableView
+    after: TableState
+    plan: ExpirationPlan
+    snapshot_id: int
+
+
 @dataclass(slots=True)
 class _Deleted:
     data_file_count: int = 0
@@ -209,28 +226,17 @@ def expire_table(
         doomed = _measure(committer, view, TableState(state.entry, after), plan, progress)
         seconds = clock.boot_seconds() - started
         return _report(committer.identifier, view, plan, doomed, seconds, is_dry_run=is_dry_run)
-    attempts: dict[int | None, tuple[TableView, ExpirationPlan]] = {}
-
-    def decide(now: TableView, stored: Entry | None) -> Decision:
-        planned = plan_expiration(now, limits, clock.now_ms())
-        attempts[now.head_snapshot_id] = (now, planned)
-        return decide_carry(stored, removed_snapshot_ids=planned.removed_snapshot_ids)
-
     progress("removing snapshots", 0, len(plan.removed_snapshot_ids))
-    committed = committer.maintain("expiration", decide)
-    after_state = committer.inspect_after(committed.snapshot_id)
-    after = _view(after_state)
+    expired = give_up_snapshots(committer, limits, clock)
     observe(CrashPoint.SNAPSHOTS_REMOVED)
-    before, plan = attempts[after.snapshots[committed.snapshot_id].parent_snapshot_id]
-    gone = tuple(i for i in plan.removed_snapshot_ids if i not in after.snapshots)
+    plan, gone = expired.plan, expired.plan.removed_snapshot_ids
     progress("removing snapshots", len(gone), len(gone))
-    plan = ExpirationPlan(gone, plan.waiting_count)
     deleted = _Deleted()
     notes: tuple[str, ...] = ()
     if gone:
-        notes = _check_refs(before, after, gone)
+        notes = _check_refs(expired.before, _view(expired.after), gone)
     if gone and not notes:
-        deleted = _delete(committer, before, after_state, plan, progress, observe)
+        deleted = _delete(committer, expired, progress, observe)
     return _report(
         committer.identifier,
         view,
@@ -238,8 +244,37 @@ def expire_table(
         deleted,
         clock.boot_seconds() - started,
         is_dry_run=False,
-        snapshot_id=committed.snapshot_id,
+        snapshot_id=expired.snapshot_id,
         notes=notes,
+    )
+
+
+def give_up_snapshots(
+    committer: TableCommitter, limits: ExpirationLimits, clock: Clock
+) -> ExpiredSnapshots:
+    """Commit an expiration, and load the table until the load contains it; deletes no file.
+
+    Raises:
+        ConfigError: k2i never committed to the table.
+        FencedError: The commit was rolled back at once.
+        UnavailableError: The catalog failed; run it again.
+
+    """
+    attempts: dict[int | None, tuple[TableView, ExpirationPlan]] = {}
+
+    def decide(view: TableView, stored: Entry | None) -> Decision:
+        planned = plan_expiration(view, limits, clock.now_ms())
+        attempts[view.head_snapshot_id] = (view, planned)
+        return decide_carry(stored, removed_snapshot_ids=planned.removed_snapshot_ids)
+
+    committed = committer.maintain("expiration", decide)
+    after = committer.inspect_after(committed.snapshot_id)
+    snapshots = _view(after).snapshots
+    # Which of the attempts it was that landed, is told by the head that it was built on.
+    before, plan = attempts[snapshots[committed.snapshot_id].parent_snapshot_id]
+    gone = tuple(i for i in plan.removed_snapshot_ids if i not in snapshots)
+    return ExpiredSnapshots(
+        before, after, ExpirationPlan(gone, plan.waiting_count), committed.snapshot_id
     )
 
 
@@ -294,17 +329,13 @@ def _measure(
 
 
 def _delete(
-    committer: TableCommitter,
-    before: TableView,
-    after: TableState,
-    plan: ExpirationPlan,
-    progress: Progress,
-    observe: Observer,
+    committer: TableCommitter, expired: ExpiredSnapshots, progress: Progress, observe: Observer
 ) -> _Deleted:
     """Delete data files first: they are named in the manifests that go next."""
     deleted = _Deleted()
+    before, after = expired.before, expired.after
     table = table_of(_view(after))
-    files = removed_files(before, _view(after), plan.removed_snapshot_ids)
+    files = removed_files(before, _view(after), expired.plan.removed_snapshot_ids)
     for portion in unreachable_data_files(
         before, files, lambda paths: committer.reachable(after, paths)
     ):

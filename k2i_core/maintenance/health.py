@@ -1,9 +1,9 @@
 """How healthy a table is, from one load and the head's manifests, and what it needs because of it.
 
 `measure` reads; `needs` is pure and says, with a reason for people, which steps of maintenance are
-worth running now. The size below which a file is small is the one of `sizes`, as in the plan of
-compaction. Cost: the manifests of the head are read once, a few at a time; what is kept grows with
-the number of Iceberg partitions, not with the number of files.
+worth running now. What is small, and which manifests are worth rewriting, is asked where the steps
+themselves ask. Cost: the manifests of the head are read once, a few at a time; what is kept grows
+with the number of Iceberg partitions, not with the number of files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,9 @@ from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntry, 
 from pyiceberg.table import Table
 
 from k2i_core.config.maintenance import Maintenance
+from k2i_core.iceberg.clustering import plan_clusters
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.manifests import FULL_FILE_COUNT, MERGE_COUNT, read_live_entries
+from k2i_core.iceberg.manifests import read_live_entries
 from k2i_core.maintenance.sizes import is_small
 
 Step: TypeAlias = Literal["compaction", "manifests", "expiration"]
@@ -26,9 +27,6 @@ SCAN_SECONDS_PER_FILE = 0.005
 SCAN_SECONDS_PER_MANIFEST = 0.01
 """What one thread of a reader pays: for bytes decoded, to open a file and read its footer, and to
 read a manifest. Of the order of a nearby object store; a local disk is faster at all three."""
-
-MANIFESTS_EXCESS = 2 * MERGE_COUNT
-"""Manifests beyond those that are full that appends themselves keep; see `iceberg.manifests`."""
 
 METADATA_BYTES_MAX = 4 * 1024 * 1024
 """Size of the metadata file from which giving up snapshots is due: each commit rewrites it. Larger
@@ -50,6 +48,9 @@ class TableHealth:
         total_bytes: Of live data files.
         row_count: Rows in them.
         manifest_count: Manifests of the head.
+        manifests_to_rewrite_count: Those that manifest rewriting would take now.
+        manifest_overlap: Full manifests that a query of one place of the first partition field
+            opens, on average.
         snapshot_count: Retained ones.
         oldest_snapshot_seconds: Age of the oldest one that no branch or tag names.
         metadata_file_bytes: The current metadata file, which every commit rewrites.
@@ -73,6 +74,8 @@ class TableHealth:
     total_bytes: int = 0
     row_count: int = 0
     manifest_count: int = 0
+    manifests_to_rewrite_count: int = 0
+    manifest_overlap: float = 0.0
     snapshot_count: int = 0
     oldest_snapshot_seconds: float = 0.0
     metadata_file_bytes: int = 0
@@ -109,9 +112,11 @@ def needs(health: TableHealth, settings: Maintenance) -> tuple[Need, ...]:
     elif health.old_spec_file_count:
         reason = f"{health.old_spec_file_count} data files of an older partition spec"
         found.append(Need("compaction", reason))
-    full_count = -(-health.data_file_count // FULL_FILE_COUNT)
-    if health.manifest_count > MANIFESTS_EXCESS + 2 * full_count:
-        reason = f"{health.manifest_count} manifests for {health.data_file_count} data files"
+    if health.manifests_to_rewrite_count:
+        reason = (
+            f"{health.manifests_to_rewrite_count} of {health.manifest_count} manifests are small "
+            f"or hold what others hold too, overlap={health.manifest_overlap:.1f}"
+        )
         found.append(Need("manifests", reason))
     reason = _why_expire(health, expiration.older_than, expiration.max_snapshots)
     if reason and health.snapshot_count > expiration.retain_last:
@@ -154,6 +159,7 @@ def measure(table: Table, *, target_file_bytes: int, now_ms: int) -> TableHealth
         files = _FileCounts(target_file_bytes, metadata.default_spec_id)
         files.count(read_live_entries(table.io, _with_data(manifests)))
         delete_file_count = _delete_file_count(table.io, manifests)
+    clusters = plan_clusters(table, manifests)
     named = {ref.snapshot_id for ref in metadata.refs.values()}
     unnamed_ms = [s.timestamp_ms for s in metadata.snapshots if s.snapshot_id not in named]
     return TableHealth(
@@ -167,6 +173,9 @@ def measure(table: Table, *, target_file_bytes: int, now_ms: int) -> TableHealth
         total_bytes=files.byte_count,
         row_count=files.row_count,
         manifest_count=len(manifests),
+        # Where delete files are, manifests are left alone.
+        manifests_to_rewrite_count=0 if delete_file_count else len(clusters.manifests),
+        manifest_overlap=clusters.overlap,
         snapshot_count=len(metadata.snapshots),
         oldest_snapshot_seconds=max(0.0, (now_ms - min(unnamed_ms, default=now_ms)) / 1000),
         metadata_file_bytes=metadata_file_bytes,

@@ -191,10 +191,9 @@ def sweep_table(
     notes = _refuse_shared_location(open_catalog, table_of(_view(state)))
     snapshot_ids: tuple[int, ...] = ()
     if not is_dry_run:
-        barrier = committer.maintain("barrier", lambda _view, stored: decide_carry(stored))
-        snapshot_ids = (barrier.snapshot_id,)
+        state, barrier = raise_barrier(committer)
+        snapshot_ids = (barrier,)
         observe(CrashPoint.BARRIER_COMMITTED)
-        state = committer.inspect_after(barrier.snapshot_id)
     view = _view(state)
     found = _look(committer, state, snapshot_ids, age_seconds_min, progress)
     observe(CrashPoint.ORPHANS_JUDGED)
@@ -214,6 +213,19 @@ def sweep_table(
         snapshot_ids=snapshot_ids,
         notes=notes,
     )
+
+
+def raise_barrier(committer: TableCommitter) -> tuple[TableState, int]:
+    """Commit what ends every older request, and return a load that contains it, and its id.
+
+    Raises:
+        ConfigError: k2i never committed to the table.
+        FencedError: The commit was rolled back at once.
+        UnavailableError: The catalog failed; run it again.
+
+    """
+    barrier = committer.maintain("barrier", lambda _view, stored: decide_carry(stored))
+    return committer.inspect_after(barrier.snapshot_id), barrier.snapshot_id
 
 
 def _view(state: TableState) -> TableView:

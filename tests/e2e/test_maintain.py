@@ -87,6 +87,11 @@ def test_the_steps_by_hand_from_need_to_proof(filled: PipelineOnDisk) -> None:
     assert expired[0]["figures"]["snapshots_removed_count"] == 0
     assert expired[0]["figures"]["snapshots_waiting_count"] > 0
 
+    everything = answer(filled.k2i("maintain", "all", "--json"))["reports"]
+    steps = ["compaction", "manifests", "expiration", "orphans"]
+    assert [(report["table"], report["step"]) for report in everything] == [
+        (table, step) for table in (target, dead_letters) for step in steps
+    ]
     after = filled.assert_holds_here()
     assert (after["rows"], after["dead_letters"]) == (before["rows"], before["dead_letters"])
     shown = filled.k2i("maintain", "health")

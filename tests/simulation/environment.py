@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from k2i_core.errors import ConflictError, CorruptionError, K2iError
 from k2i_core.iceberg.ancestry import carrier_of, property_text, read_entry
-from k2i_core.iceberg.gateway import SnapshotView, TableView
+from k2i_core.iceberg.decisions import decide_carry
+from k2i_core.iceberg.gateway import Replacement, SnapshotView, TableView
 from k2i_core.iceberg.operations import decide_rewind
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
@@ -20,6 +21,7 @@ from k2i_core.ledger import (
 )
 from k2i_core.offsets import Checkpoint
 from tests.fakes.faults import Reply
+from tests.fakes.memory_files import written_file
 from tests.fakes.memory_gateway import version_of
 from tests.fakes.memory_table import Request, Version
 from tests.simulation.workers import open_committer, open_gateway
@@ -54,11 +56,10 @@ class Environment:
         return jobs
 
     def compact(self) -> None:
-        """Rewrite up to three files to one, with the checkpoint of the load at every attempt."""
+        """Rewrite up to three files to one, with the real decision and the real loop."""
         world = self._world
-        view = self._load()
         files = world.files.files
-        picked = sorted(path for path in version_of(view).live if path in files)[:3]
+        picked = sorted(path for path in version_of(self._load()).live if path in files)[:3]
         if len(picked) < 2:
             return
         self._yield()
@@ -69,21 +70,18 @@ class Environment:
         output = f"{TARGET}/compacted-{world.ids.token()}"
         world.files.put(output, origins, created)
         self._yield()
-        tried: list[int] = []
-        for _ in range(4):
-            view = self._load()
-            version = version_of(view)
-            is_late = world.scheduler.time - created > ORPHAN_AGE_SECONDS / 2
-            if any(i in view.snapshots for i in tried) or is_late:
-                return
-            if any(path not in version.live for path in picked):
-                return
-            request = self._carry("replace", view, added=(output,), removed=frozenset(picked))
-            assert request.snapshot is not None
-            tried.append(request.snapshot.snapshot_id)
-            self._yield()
-            if self._send(request):
-                return
+        replacement = Replacement(frozenset(picked), (written_file(output, len(origins), created),))
+        committer = open_committer(world, open_gateway(world, world.target))
+        try:
+            committer.maintain(
+                "compaction",
+                lambda _view, stored: decide_carry(stored, replacements=(replacement,)),
+            )
+        except CorruptionError:
+            raise
+        except K2iError as error:
+            world.log(f"compaction ends: {error.kind}: {error}")
+            world.counts[f"compaction {error.kind}"] += 1
 
     def expire(self) -> None:
         """Forget old snapshots, and delete only what a later load shows to be unneeded."""

@@ -13,6 +13,7 @@ from unittest.mock import patch
 from k2i_core.ingest import session
 from k2i_core.ledger import Share
 from tests.simulation.environment import Environment, living
+from tests.simulation.maintenance import MaintainedEnvironment
 from tests.simulation.memoized import memoized
 from tests.simulation.scheduler import fiber_wait
 from tests.simulation.variants import VARIANTS, applied
@@ -38,7 +39,8 @@ class Simulation:
         self.seed = seed
         self.variant = variant
         self.world = World(seed, VARIANTS[variant].surroundings, is_traced=is_traced)
-        self._environment = Environment(self.world)
+        is_maintained = VARIANTS[variant].surroundings.is_maintained
+        self._environment = (MaintainedEnvironment if is_maintained else Environment)(self.world)
         self._jobs = self._environment.jobs()
 
     def run(self, step_count: int = STEP_COUNT) -> None:

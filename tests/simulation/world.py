@@ -83,6 +83,7 @@ class Surroundings:
         limits: Of every commit.
         reads: Whether union reads are checked; where a rule is taken out, the rule's own loss is
             to be seen.
+        is_maintained: Whether expiration and orphan removal are the real code, too.
     """
 
     bad_records: bool = True
@@ -93,6 +94,7 @@ class Surroundings:
     sequence_guard: bool = True
     limits: CommitLimits = LIMITS
     reads: bool = False
+    is_maintained: bool = False
 
 
 class World:
@@ -246,7 +248,7 @@ class World:
             if wrong:
                 message = f"I2 {operation} stores {_text(stored)}, true is {_text(true_next)}"
                 raise Violation(message)
-        if operation == "replace":
+        if request.removed:
             rows = [
                 Counter(o for path in paths for o in self.files.files[path].origins)
                 for paths in (request.added, request.removed)

@@ -34,7 +34,7 @@ def test_a_healthy_table_needs_nothing() -> None:
     [
         ({"small_files_per_partition_max": 5}, "compaction", "5 small files"),
         ({"old_spec_file_count": 2}, "compaction", "2 data files of an older partition spec"),
-        ({"manifest_count": 90}, "manifests", "90 manifests for 40 data files"),
+        ({"manifests_to_rewrite_count": 40}, "manifests", "40 of 60 manifests"),
         ({"snapshot_count": 501}, "expiration", "501 snapshots, more than max_snapshots=500"),
         ({"oldest_snapshot_seconds": 8 * 86_400.0}, "expiration", "691200 s old"),
         ({"metadata_file_bytes": METADATA_BYTES_MAX + 1}, "expiration", "4,194,305 bytes"),
@@ -51,9 +51,3 @@ def test_snapshots_that_stay_anyway_ask_for_nothing() -> None:
     few = replace(HEALTHY, snapshot_count=10, oldest_snapshot_seconds=1e9)
 
     assert needs(few, SETTINGS) == ()
-
-
-def test_a_large_table_may_have_many_full_manifests() -> None:
-    large = replace(HEALTHY, data_file_count=1_000_000, manifest_count=1_954)
-
-    assert needs(large, SETTINGS) == ()
