@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks import (
     ceilings,
     commits,
+    compaction,
     event_log,
     freshness,
     hold_up,
@@ -43,6 +44,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "freshness": freshness.run,
     "restart": restart.run,
     "commits": commits.run,
+    "compaction": compaction.run,
     "verify": proof.run,
     "hold-up": hold_up.run,
     "event-log": event_log.run,

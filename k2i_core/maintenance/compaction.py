@@ -8,9 +8,12 @@ not land is garbage for orphan removal. So a run may be killed anywhere and is s
 two runs on one table are harmless: whoever commits first has the files, the other's are garbage.
 """
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -58,6 +61,9 @@ COMMIT_GROUPS_MAX = 32
 COMMIT_SECONDS_MAX = 30.0
 """How long a proven group waits for others. Larger loses more to a kill, and to another
 compactor; smaller makes more snapshots."""
+
+THREAD_NICENESS = 10
+"""Larger leaves compaction less beside a busy worker; smaller takes more from the worker."""
 
 PROOF_MEMORY_SHARE = 0.35
 """Of a thread's memory for the engine that proves; the rest rewrites."""
@@ -191,6 +197,7 @@ def _rules(view: TableView, entry: Entry, options: CompactionOptions, now_ms: in
         since_sequence_numbers=sorted(set(entry.since_sequence_numbers.values())),
         is_everything=options.is_everything,
         young_seconds=options.young_seconds,
+        thread_count=options.thread_count,
     )
 
 
@@ -204,6 +211,16 @@ def _rewriter(table: MaintainedTable, loaded: Table, options: CompactionOptions)
     memory_bytes = options.max_memory_bytes / options.thread_count * (1 - PROOF_MEMORY_SHARE)
     settings = RewriteSettings(options.target_file_bytes, int(memory_bytes), order)
     return Rewriter(loaded, settings, table.clock, lambda: f"compaction-{table.ids.token()}")
+
+
+def _yield_to_others() -> None:
+    """Give this thread what others leave: a worker on the same machine goes first.
+
+    Safe without it, where threads have no priority of their own: compaction is then a competitor.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)
 
 
 class _Run:
@@ -239,7 +256,8 @@ class _Run:
         self._rows_of = sum(group.row_count for group in groups)
         remaining = iter(groups)
         running: dict[Future[_Proven], FileGroup] = {}
-        with ThreadPoolExecutor(self._options.thread_count, "k2i-compaction") as pool:
+        count = self._options.thread_count
+        with ThreadPoolExecutor(count, "k2i-compaction", initializer=_yield_to_others) as pool:
             try:
                 self._start(pool, remaining, running)
                 while running:

@@ -35,6 +35,7 @@ class PlanRules:
         since_sequence_numbers: Where an era begins: the sequence numbers in the ledger from which
             on a topic is another one of the same name.
         added_ms: Snapshot id → when, for retained snapshots; files of others are old.
+        thread_count: Groups that are rewritten at once.
     """
 
     target_file_bytes: int
@@ -46,11 +47,15 @@ class PlanRules:
     since_sequence_numbers: Sequence[int] = ()
     is_everything: bool = False
     young_seconds: float = YOUNG_SECONDS
+    thread_count: int = 1
 
-    @property
-    def group_bytes_max(self) -> int:
-        """Bytes of the files of one group."""
-        return min(self.target_file_bytes * GROUP_TARGETS_MAX, self.max_bytes)
+    def group_bytes_max(self, byte_count: int) -> int:
+        """Return how large a group may be when `byte_count` is rewritten in all.
+
+        So that every thread has one, but never so small that a group makes no full file.
+        """
+        share = max(self.target_file_bytes, byte_count // self.thread_count)
+        return min(share, self.target_file_bytes * GROUP_TARGETS_MAX, self.max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,10 @@ def plan_compaction(files: Iterable[LiveFile], rules: PlanRules) -> CompactionPl
         else:
             skipped.append(f"{partition}: {why}")
     chosen.sort(key=lambda p: len(p.files), reverse=True)
-    groups, left_count = _within_budget((g for p in chosen for g in _groups(p, rules)), rules)
+    byte_count = sum(file.byte_count for p in chosen for file in p.files)
+    byte_count_max = rules.group_bytes_max(byte_count)
+    all_groups = (g for p in chosen for g in _groups(p, rules, byte_count_max))
+    groups, left_count = _within_budget(all_groups, rules)
     if left_count:
         skipped.append(
             f"groups left for the next run: {left_count}, beyond max_bytes={rules.max_bytes}"
@@ -169,7 +177,9 @@ def _is_young(file: LiveFile, rules: PlanRules) -> bool:
     return added_ms is not None and rules.now_ms - added_ms < rules.young_seconds * 1000
 
 
-def _groups(partition: _IcebergPartition, rules: PlanRules) -> Iterable[FileGroup]:
+def _groups(
+    partition: _IcebergPartition, rules: PlanRules, byte_count_max: int
+) -> Iterable[FileGroup]:
     """Cut an Iceberg partition's files into groups, in the order in which they were written."""
     is_always_worth_it = rules.is_everything or partition.spec_id != rules.spec_id
     begins = sorted(rules.since_sequence_numbers)
@@ -179,7 +189,7 @@ def _groups(partition: _IcebergPartition, rules: PlanRules) -> Iterable[FileGrou
             eras[bisect_right(begins, file.sequence_number)].append(file)
     for _, files in sorted(eras.items()):
         ordered = sorted(files, key=lambda file: (file.sequence_number, file.path))
-        for packed in _packed(ordered, rules.group_bytes_max):
+        for packed in _packed(ordered, byte_count_max):
             if len(packed) > 1 or is_always_worth_it:
                 yield FileGroup(partition.spec_id, partition.values, packed)
 

@@ -45,6 +45,7 @@ def all_rules(draw: st.DrawFn) -> PlanRules:
         added_ms={n: NOW_MS - draw(st.integers(0, 120_000)) for n in range(4)},
         since_sequence_numbers=draw(st.lists(st.integers(1, 20), max_size=3)),
         is_everything=draw(st.booleans()),
+        thread_count=draw(st.integers(1, 3)),
     )
 
 
@@ -59,7 +60,7 @@ def test_every_file_is_in_at_most_one_group_and_budgets_hold(
     assert taken.keys() <= {file.path for file in files if file.is_parquet}
     assert sum(group.byte_count for group in groups) <= rules.max_bytes
     for group in groups:
-        assert len(group.files) == 1 or group.byte_count <= rules.group_bytes_max
+        assert len(group.files) == 1 or group.byte_count <= rules.group_bytes_max(10**9)
 
 
 @given(tables(), all_rules())
@@ -100,4 +101,4 @@ def test_every_iceberg_partition_is_taken_or_told_why_not(
 
 def _are_apart(rules: PlanRules) -> bool:
     """Tell whether files may be left alone in their group: eras and small groups part them."""
-    return bool(rules.since_sequence_numbers) or rules.group_bytes_max < 2 * 300
+    return bool(rules.since_sequence_numbers) or rules.group_bytes_max(0) < 2 * 300

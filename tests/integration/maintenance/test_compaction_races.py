@@ -112,6 +112,7 @@ def test_two_compactors_at_once_over_many_runs_are_harmless(fed: FedTable) -> No
     assert fed.offsets() == list(range(350))
 
 
+@pytest.mark.slow
 def test_every_run_lands_beside_commits_without_a_pause(fed: FedTable) -> None:
     stopping = threading.Event()
     commits: list[int] = []
@@ -210,6 +211,8 @@ def kill(folder: Path, step: str, point: CrashPoint) -> None:
     assert died.returncode == -9, f"{point} was not reached: {died.stderr[-2000:]}"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_kill_at_every_step_leaves_the_table_right(fed: FedTable, tmp_path: Path) -> None:
     for point in (*COMPACTION_POINTS, *COMMIT_POINTS):
         kill(tmp_path, "compaction", point)

@@ -168,6 +168,8 @@ def test_compaction_and_manifest_rewriting_go_together(fed: FedTable) -> None:
     assert len(fed.files()) == len({str(file.partition) for file in fed.files()})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_kill_at_every_step_leaves_the_table_right(tmp_path: Path) -> None:
     settings = TableSettings(partition_by=(Transformed("day", "at"),))
     fed = FedTable(sqlite_properties(tmp_path), rows=TIMED, settings=settings)

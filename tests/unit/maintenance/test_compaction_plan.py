@@ -135,3 +135,11 @@ def test_a_group_is_no_larger_than_a_few_targets() -> None:
     plan = plan_compaction([file(n, 70) for n in range(12)], rules())
 
     assert [len(group.files) for group in plan.groups] == [5, 5, 2]
+
+
+def test_every_thread_has_a_group_when_there_is_enough_for_full_files() -> None:
+    files = [file(n, 70) for n in range(4)]
+
+    assert len(plan_compaction(files, rules()).groups) == 1
+    assert len(plan_compaction(files, rules(thread_count=2)).groups) == 2
+    assert len(plan_compaction([file(n) for n in range(4)], rules(thread_count=2)).groups) == 1
