@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     ceilings,
+    checks,
     commits,
     compaction,
     event_log,
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "restart": restart.run,
     "commits": commits.run,
     "compaction": compaction.run,
+    "checks": checks.run,
     "verify": proof.run,
     "hold-up": hold_up.run,
     "event-log": event_log.run,

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from k2i_core.audit.catalogue import specs_of
 from k2i_core.config import Pipeline
 from k2i_dagster import names
 
@@ -98,7 +99,7 @@ def _build(pipeline: Pipeline, audit: _Audit) -> AuditParts:
                 description=f"{spec.question} When it fails: {spec.remedy}.",
                 blocking=spec.is_error,
             )
-            for spec in names.audit_checks(pipeline, is_full=audit.is_full)
+            for spec in specs_of(pipeline, is_full=audit.is_full)
         ],
         config_schema=audit.fields,
     )

@@ -6,7 +6,7 @@ carry it as it is.
 
 import dagster as dg
 
-from k2i_core.audit.catalogue import CheckSpec, check_specs
+from k2i_core.audit.catalogue import specs_of
 from k2i_core.config import Pipeline
 
 PIPELINE_TAG = "k2i/pipeline"
@@ -120,31 +120,13 @@ def full_audit_key(pipeline: Pipeline) -> dg.AssetKey:
     return dg.AssetKey([*pipeline.table.identifier.split("."), "full_audit"])
 
 
-def audit_checks(pipeline: Pipeline, *, is_full: bool) -> tuple[CheckSpec, ...]:
-    """Return the checks of one of the two audits: k2i's own and the file's."""
-    has_unique_key = bool(pipeline.monitoring.unique_key)
-    own = check_specs(is_full=is_full, has_unique_key=has_unique_key)
-    users = tuple(
-        CheckSpec(
-            check.name,
-            f"No row is returned by: {check.sql.strip()}",
-            "look at the rows with `k2i query` and the check's SQL",
-            is_error=check.severity == "error",
-            is_full_only=check.over == "table",
-        )
-        for check in pipeline.checks
-        if is_full or check.over == "new_rows"
-    )
-    return (*own, *users)
-
-
 def check_keys(pipeline: Pipeline) -> tuple[dg.AssetCheckKey, ...]:
     """Return the keys of all checks that judge a pipeline's table."""
     light = [dg.AssetCheckKey(table_key(pipeline), name) for name in LIGHT_CHECKS]
     deep = [
         dg.AssetCheckKey(key, spec.name)
         for key, is_full in ((audit_key(pipeline), False), (full_audit_key(pipeline), True))
-        for spec in audit_checks(pipeline, is_full=is_full)
+        for spec in specs_of(pipeline, is_full=is_full)
     ]
     return (*light, *deep)
 

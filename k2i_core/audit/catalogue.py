@@ -7,6 +7,8 @@ stored with every evaluation. Values only, and light to import.
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from k2i_core.config import Pipeline
+
 
 @dataclass(frozen=True, slots=True)
 class CheckSpec:
@@ -155,7 +157,7 @@ CATALOGUE = MappingProxyType({spec.name: spec for spec in _ALL})
 
 
 def check_specs(*, is_full: bool, has_unique_key: bool) -> tuple[CheckSpec, ...]:
-    """Return the checks that an audit evaluates.
+    """Return k2i's own checks that an audit evaluates.
 
     Args:
         is_full: Whether all of the table is audited, or what is new.
@@ -167,3 +169,20 @@ def check_specs(*, is_full: bool, has_unique_key: bool) -> tuple[CheckSpec, ...]
         for spec in CATALOGUE.values()
         if (is_full or not spec.is_full_only) and (has_unique_key or spec.name != UNIQUE_KEY)
     )
+
+
+def specs_of(pipeline: Pipeline, *, is_full: bool) -> tuple[CheckSpec, ...]:
+    """Return the checks that an audit of a pipeline evaluates: k2i's own, then the file's."""
+    own = check_specs(is_full=is_full, has_unique_key=bool(pipeline.monitoring.unique_key))
+    users = tuple(
+        CheckSpec(
+            check.name,
+            f"No row is returned by: {check.sql.strip()}",
+            "look at the rows with `k2i query` and the check's SQL",
+            is_error=check.severity == "error",
+            is_full_only=check.over == "table",
+        )
+        for check in pipeline.checks
+        if is_full or check.over == "new_rows"
+    )
+    return (*own, *users)

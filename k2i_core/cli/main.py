@@ -28,6 +28,7 @@ COMMANDS = {
     "query": "k2i_core.cli.query:query",
     "tail": "k2i_core.cli.tail:tail",
     "verify": "k2i_core.cli.verify:verify",
+    "check": "k2i_core.cli.check:check",
     "table": "k2i_core.cli.table:app",
     "maintain": "k2i_core.cli.maintain:app",
     "dead-letters": "k2i_core.cli.dead_letters:app",

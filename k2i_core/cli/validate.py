@@ -8,7 +8,7 @@ from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
 from k2i_core.cli.output import print_json, print_line
 from k2i_core.config import json_schema
-from k2i_core.wiring.connections import check_connections
+from k2i_core.wiring.connections import check_connections, user_checks
 
 
 def validate(
@@ -26,7 +26,7 @@ def validate(
     Exit codes: 0 all right, 2 the file is wrong, 3 something it names does not answer.
     """
     pipeline = read_pipeline(pipeline_file, overrides)
-    checks = check_connections(pipeline) if connect else []
+    checks = [*user_checks(pipeline), *(check_connections(pipeline) if connect else [])]
     if as_json:
         print_json(
             {

@@ -167,15 +167,32 @@ class TableFiles:
         """
         if not paths:
             return []
-        schema = parquet_schema_map(self._table.schema())
         known = {_spelled(path): path for path in paths}
-        rows = self._session.fetch(
+        rows = self._session.fetch(self._fingerprints_sql(paths))
+        return [(known[path], *rest) for path, *rest in rows]
+
+    def broken(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return the files of which a column cannot be read, and why.
+
+        Raises:
+            UnavailableError: The store did not answer.
+
+        """
+        found = {
+            path: self._session.fetch_unless_broken(self._fingerprints_sql([path]))
+            for path in paths
+        }
+        return {path: reason for path, reason in found.items() if isinstance(reason, str)}
+
+    def _fingerprints_sql(self, paths: Sequence[str]) -> str:
+        schema = parquet_schema_map(self._table.schema())
+        hashed = f"hash({self._column_list()})"
+        return (
             f"SELECT filename, {KAFKA_COLUMN}.topic, {KAFKA_COLUMN}.partition, count(*), "  # noqa: S608 - quoted
             f'coalesce(sum({KAFKA_COLUMN}."offset"), 0)::HUGEINT, '
-            f"sum(hash({self._column_list()})::HUGEINT), bit_xor(hash({self._column_list()})) "
+            f"sum({hashed}::HUGEINT), bit_xor({hashed}) "
             f"FROM read_parquet({_list(paths)}, schema = {schema}, filename = true) GROUP BY ALL"
         )
-        return [(known[path], *rest) for path, *rest in rows]
 
     def close(self) -> None:
         """Free the engine; harmless to repeat."""
@@ -202,28 +219,21 @@ def counting_sql(sql: str) -> str:
     return f"SELECT count(*) FROM (\n{sql.strip().rstrip(';')}\n)"  # noqa: S608 - it is one SELECT
 
 
-def select_problem(sql: str) -> str | None:
-    """Say why a text is not one SELECT; None when it is."""
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        return str(error).partition("\n")[0]
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        listed = " ".join(s.type.name for s in statements) or "nothing"
-        return f"a check is one SELECT, this is statements={len(statements)} of {listed}"
-    return None
-
-
 def check_select(name: str, sql: str) -> None:
-    """Refuse a user's check whose SQL is not one SELECT.
+    """Refuse a user's check whose SQL is not one SELECT; nothing is run.
 
     Raises:
         ConfigError: Correct the file.
 
     """
-    problem = select_problem(sql)
-    if problem:
-        message = f"check {name}: {problem}"
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        message = f"check {name} cannot be read: {str(error).partition(chr(10))[0]}"
+        raise ConfigError(message) from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        listed = " ".join(s.type.name for s in statements) or "nothing"
+        message = f"check {name} has to be one SELECT, is statements={len(statements)} of {listed}"
         raise ConfigError(message)
 
 

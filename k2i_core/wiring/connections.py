@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 from pyiceberg.catalog import Catalog
@@ -12,6 +13,7 @@ from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError, K2iError, UnavailableError
 from k2i_core.iceberg.failures import translated
 from k2i_core.kafka.source import KafkaSource
+from k2i_core.query.data_files import check_select
 from k2i_core.wiring.inspection import open_source
 from k2i_core.wiring.settings import catalog_opener
 
@@ -45,6 +47,19 @@ def check_connections(pipeline: Pipeline) -> list[Connection]:
     results.append(_asked("catalog", lambda: _describe_tables(pipeline, open_catalog())))
     results.append(_asked("warehouse", lambda: _probe_warehouse(pipeline, open_catalog())))
     return results
+
+
+def user_checks(pipeline: Pipeline) -> list[Connection]:
+    """Ask the query engine whether the SQL of each of the file's checks is one SELECT."""
+    return [
+        _asked(f"check {check.name}", partial(_parse, check.name, check.sql))
+        for check in pipeline.checks
+    ]
+
+
+def _parse(name: str, sql: str) -> str:
+    check_select(name, sql)
+    return "one SELECT"
 
 
 def _asked(name: str, ask: Callable[[], str]) -> Connection:

@@ -13,7 +13,7 @@ from functools import partial
 from pyiceberg.table import Table
 
 from k2i_core.audit.audit_state import AuditState
-from k2i_core.audit.catalogue import CATALOGUE, FILES, FOOTERS, check_specs
+from k2i_core.audit.catalogue import FILES, FOOTERS, specs_of
 from k2i_core.audit.content_checks import (
     NullCount,
     count_nulls,
@@ -137,9 +137,11 @@ def audit_table(
     with closing(TableFacts(inspected.table, delta, scope, limits)) as facts:
         audit = _Audit(pipeline, inspected.table, delta, scope, facts, limits)
         report("files")
-        answers = [*audit.judge_metadata(since), *audit.judge_files(since)]
+        answers = audit.judge_metadata(since)
         report("rows")
-        answers += audit.judge_rows()
+        # Before the files are judged, because reading them may show that one is broken.
+        answers += [*audit.judge_rows(), *audit.judge_files()]
+        answers += audit.judge_users_checks()
         if is_full:
             report("whole table")
             answers += audit.judge_whole_table()
@@ -197,9 +199,8 @@ class _Audit:
             judge_statistics(delta.live, columns.leaves, columns.is_above),
         ]
 
-    def judge_files(self, since: AuditState | None) -> list[AuditAnswer]:
+    def judge_files(self) -> list[AuditAnswer]:
         """Answer what the files themselves tell."""
-        del since
         facts, rewrites = self.facts, self.delta.rewrites
         return [
             judge_files(self.delta.live, facts.sizes),
@@ -217,19 +218,21 @@ class _Audit:
         ]
 
     def judge_rows(self) -> list[AuditAnswer]:
-        """Answer what the new rows tell: k2i's own questions and the user's."""
+        """Answer what the new rows tell."""
         required = tuple(
             field.name
             for field in self.table.schema().fields
             if field.required and field.name != KAFKA_COLUMN
         )
         counts = self.facts.partition_counts(required)
-        checks = (check for check in self.pipeline.checks if check.over == "new_rows")
         return [
             *judge_rows(self.scope, counts, required),
             judge_dead_letters(self.scope, self._dead_letters()),
-            *(self._ask(check) for check in checks),
         ]
+
+    def judge_users_checks(self) -> list[AuditAnswer]:
+        """Answer what the user asks of the new rows."""
+        return [self._ask(check) for check in self.pipeline.checks if check.over == "new_rows"]
 
     def judge_whole_table(self) -> list[AuditAnswer]:
         """Answer what only a full audit asks."""
@@ -279,10 +282,8 @@ class _Audit:
 def _in_order(
     pipeline: Pipeline, answers: Sequence[AuditAnswer], *, is_full: bool
 ) -> tuple[AuditAnswer, ...]:
-    has_key = bool(pipeline.monitoring.unique_key)
-    own = [spec.name for spec in check_specs(is_full=is_full, has_unique_key=has_key)]
-    users = [check.name for check in pipeline.checks if is_full or check.over == "new_rows"]
     by_name = {answer.question: answer for answer in answers}
-    assert by_name.keys() == {*own, *users}, "every check is answered"
-    assert all(CATALOGUE[name].is_error == by_name[name].is_error for name in own)
-    return tuple(by_name[name] for name in (*own, *users))
+    specs = specs_of(pipeline, is_full=is_full)
+    assert by_name.keys() == {spec.name for spec in specs}, "every check is answered"
+    assert all(spec.is_error == by_name[spec.name].is_error for spec in specs)
+    return tuple(by_name[spec.name] for spec in specs)

@@ -33,6 +33,7 @@ from k2i_core.audit.row_audit import (
 )
 from k2i_core.audit.table_checks import FileColumn, TableColumn
 from k2i_core.audit.table_delta import FileEntry, TableDelta
+from k2i_core.errors import ConfigError
 from k2i_core.offsets import TopicPartition
 from k2i_core.query.committed import QueryLimits
 from k2i_core.query.data_files import ColumnOfFile, TableFiles
@@ -116,6 +117,7 @@ class TableFacts:
         self._scope = scope
         self._limits = limits
         self.columns = columns_of(table)
+        self._broken: dict[str, str] = {}
 
     @cached_property
     def sizes(self) -> Mapping[str, int | None]:
@@ -137,15 +139,20 @@ class TableFacts:
         paths = (entry.path for entry in self._entries())
         return TableFiles(self._table, paths, self._limits, through_iceberg=through_iceberg)
 
-    @cached_property
+    @property
     def footers(self) -> Mapping[str, int | str]:
         """Path → rows by its footer, or why it cannot be read; of the files that are present."""
-        return self._files.footers([entry.path for entry in self.present])
+        return {**self._footers, **self._broken}
 
     @cached_property
+    def _footers(self) -> Mapping[str, int | str]:
+        return self._files.footers([entry.path for entry in self.present])
+
+    @property
     def readable(self) -> tuple[FileEntry, ...]:
-        """The new files whose footers can be read."""
-        return tuple(e for e in self.present if not isinstance(self.footers[e.path], str))
+        """The new files that can be read, as far as is known."""
+        footers = self.footers
+        return tuple(e for e in self.present if not isinstance(footers[e.path], str))
 
     @property
     def is_intact(self) -> bool:
@@ -167,7 +174,21 @@ class TableFacts:
         return [FileColumn(c.path, c.field_id, c.name, c.type_name) for c in self.file_columns]
 
     def partition_counts(self, required_columns: Sequence[str]) -> tuple[PartitionCount, ...]:
-        """Count the new rows of each Kafka partition."""
+        """Count the new rows of each Kafka partition; broken files are left out, and known then.
+
+        Raises:
+            ConfigError: It took longer or needs more memory than it may.
+            UnavailableError: The store did not answer.
+
+        """
+        try:
+            return self._counted(required_columns)
+        except ConfigError:
+            if not self._find_broken([entry.path for entry in self.readable]):
+                raise
+            return self._counted(required_columns)
+
+    def _counted(self, required_columns: Sequence[str]) -> tuple[PartitionCount, ...]:
         if not self._scope.windows or not self.readable:
             return ()
         source = f"({self._flagged_rows_sql()})"
@@ -183,6 +204,12 @@ class TableFacts:
                 found[tp] = found[tp].plus(one) if tp in found else one
         return tuple(found.values())
 
+    def _find_broken(self, paths: Sequence[str]) -> bool:
+        """Look for files whose rows cannot be read, one by one; tell whether there are any."""
+        broken = self._files.broken(paths)
+        self._broken |= broken
+        return bool(broken)
+
     def fingerprints(self) -> dict[str, dict[str, Fingerprint]]:
         """Identify the rows of the files that rewrites touched, as far as they can be read."""
         touched = {
@@ -193,8 +220,18 @@ class TableFacts:
         paths = [p for p, entry in touched.items() if self.sizes[p] == entry.byte_count]
         footers = self._files.footers(paths)
         paths = [path for path in paths if not isinstance(footers[path], str)]
+        columns = self._files.columns(paths)
+        unplaced = {c.path for c in columns if _needs_iceberg(c, self.columns.schema)}
+        paths = [path for path in paths if path not in unplaced]
+        try:
+            rows = self._files.fingerprints(paths)
+        except ConfigError:
+            if not self._find_broken(paths):
+                raise
+            paths = [path for path in paths if path not in self._broken]
+            rows = self._files.fingerprints(paths)
         prints: dict[str, dict[str, Fingerprint]] = {path: {} for path in paths}
-        for path, topic, kafka_partition, *numbers in self._files.fingerprints(paths):
+        for path, topic, kafka_partition, *numbers in rows:
             where = "rows without _kafka" if topic is None else f"{topic}/{kafka_partition}"
             prints[path][where] = Fingerprint(*numbers)
         return prints
@@ -211,11 +248,8 @@ class TableFacts:
     @cached_property
     def is_read_through_iceberg(self) -> bool:
         """Tell whether the files' rows need Iceberg's own reader to look right."""
-        fields = self.columns.schema
         return self._delta.has_delete_files or any(
-            column.field_id is None
-            or (column.field_id in fields.field_ids and _is_named_otherwise(column, fields))
-            for column in self.file_columns
+            _needs_iceberg(column, self.columns.schema) for column in self.file_columns
         )
 
     @cached_property
@@ -252,9 +286,15 @@ class TableFacts:
                 files.close()
 
 
-def _is_named_otherwise(column: ColumnOfFile, schema: Schema) -> bool:
-    """Tell whether a file calls a field inside of a struct otherwise than the table does now."""
-    assert column.field_id is not None
+def _needs_iceberg(column: ColumnOfFile, schema: Schema) -> bool:
+    """Tell whether DuckDB alone would not find a file's column in the table.
+
+    Either it has no field id, or it is a field inside of a struct and called otherwise by now.
+    """
+    if column.field_id is None:
+        return True
+    if column.field_id not in schema.field_ids:
+        return False
     name = schema.find_field(column.field_id).name
-    is_inner = any(field.field_id == column.field_id for field in schema.fields)
-    return not is_inner and column.name not in _INNER_NAMES.get(name, {name})
+    is_inner = all(field.field_id != column.field_id for field in schema.fields)
+    return is_inner and column.name not in _INNER_NAMES.get(name, {name})

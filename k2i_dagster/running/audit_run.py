@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from k2i_core.audit.audit_state import AuditState, read_state
+from k2i_core.audit.catalogue import specs_of
 from k2i_core.audit.row_audit import AuditAnswer
 from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
@@ -66,9 +67,7 @@ def run_audit(
     metadata = _metadata(found, seconds)
     if next_state is not None and not options.is_full:
         metadata[STATE] = dg.MetadataValue.json(next_state.to_json())
-    remedies = {
-        spec.name: spec.remedy for spec in names.audit_checks(pipeline, is_full=options.is_full)
-    }
+    remedies = {spec.name: spec.remedy for spec in specs_of(pipeline, is_full=options.is_full)}
     key = names.full_audit_key(pipeline) if options.is_full else names.audit_key(pipeline)
     return dg.MaterializeResult(
         metadata=metadata,

@@ -44,27 +44,27 @@ class AuditedTable:
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         directory.mkdir(exist_ok=True)
-        self.pipeline: Pipeline = parse_pipeline(
-            {
-                "name": "orders",
-                "kafka": {"bootstrap_servers": "127.0.0.1:1", "topics": ["orders"]},
-                "catalog": {
-                    "type": "sql",
-                    "uri": f"sqlite:///{directory}/catalog.db",
-                    "warehouse": str(directory / "lake"),
-                },
-                "table": {
-                    "identifier": "sales.orders",
-                    "columns": [
-                        {"name": "order_id", "type": "long", "required": True},
-                        {"name": "amount", "type": "decimal(9,2)"},
-                        {"name": "note", "type": "string"},
-                    ],
-                },
-                "state_directory": str(directory / "state"),
-                **settings,
-            }
-        )
+        self.settings = {
+            "name": "orders",
+            "kafka": {"bootstrap_servers": "127.0.0.1:1", "topics": ["orders"]},
+            "catalog": {
+                "type": "sql",
+                "uri": f"sqlite:///{directory}/catalog.db",
+                "warehouse": str(directory / "lake"),
+            },
+            "table": {
+                "identifier": "sales.orders",
+                "columns": [
+                    {"name": "order_id", "type": "long", "required": True},
+                    {"name": "amount", "type": "decimal(9,2)"},
+                    {"name": "note", "type": "string"},
+                ],
+            },
+            "state_directory": str(directory / "state"),
+            **settings,
+        }
+        self.pipeline: Pipeline = parse_pipeline(self.settings)
+        self.identifier = self.pipeline.table.identifier
         self.state: AuditState | None = None
         row_schema = declared_schema(self.pipeline)
         assert row_schema is not None
@@ -72,14 +72,14 @@ class AuditedTable:
         self.catalog = open_catalog()
         self._ready = create_or_adopt(
             self.catalog,
-            "sales.orders",
+            self.identifier,
             row_schema,
             table_settings(self.pipeline),
             self.pipeline.table.schema_evolution,
         )
         self._clock = SystemClock()
         self._committer = TableCommitter(
-            PyIcebergGateway(open_catalog, "sales.orders"),
+            PyIcebergGateway(open_catalog, self.identifier),
             self._clock,
             RandomIds(),
             commit_limits(self.pipeline),
@@ -94,7 +94,7 @@ class AuditedTable:
 
     @property
     def table(self) -> Table:
-        return self.catalog.load_table("sales.orders")
+        return self.catalog.load_table(self.identifier)
 
     def commit(
         self, count: int = 40, *, rows: Offsets | None = None, note: str | None = "fine"

@@ -12,6 +12,8 @@ from k2i_core.audit.verify import verify
 from k2i_core.dev.object_store import PLAIN_BUCKET, ObjectStore
 from k2i_core.errors import ConfigError
 from k2i_core.query.committed import query
+from tests.integration.audit.audited_table import P0 as AUDITED
+from tests.integration.audit.audited_table import AuditedTable, failed, faults
 from tests.integration.audit.ledger_table import P0, LedgerTable
 
 
@@ -61,3 +63,41 @@ def test_the_secret_cannot_be_queried(lake, object_store):
         shown = str(error)
 
     assert object_store.secret_key not in shown
+
+
+@pytest.fixture
+def orders(object_store: ObjectStore, namespace: str, tmp_path) -> AuditedTable:
+    columns = [
+        {"name": "order_id", "type": "long", "required": True},
+        {"name": "note", "type": "string"},
+    ]
+    orders = AuditedTable(
+        tmp_path,
+        catalog={"type": "rest", **object_store.catalog_properties()},
+        table={"identifier": f"{namespace}.orders", "columns": columns},
+        checks=[{"name": "low", "sql": "SELECT * FROM orders WHERE order_id < 0"}],
+    )
+    orders.commit()
+    return orders
+
+
+def test_a_table_in_an_object_store_is_audited(orders):
+    assert failed(orders.audit()) == set()
+    orders.commit()
+    orders.rewrite()
+    orders.commit()
+
+    assert failed(orders.audit()) == set()
+    assert failed(orders.audit(is_full=True)) == set()
+
+
+def test_a_missing_and_a_doubled_object_are_found_by_an_audit(orders):
+    orders.audit()
+    orders.append_elsewhere({AUDITED: [3]})
+    orders.commit()
+    gone = orders.files()[-1].file_path
+    orders.table.io.delete(gone)
+    found = orders.audit()
+
+    assert failed(found) == {"files", "no_duplicates", "row_counts", "low"}
+    assert faults(found, "files") == (f"missing: {gone}",)

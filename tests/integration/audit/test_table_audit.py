@@ -7,6 +7,7 @@ Method: a real table, committed to as a worker does; one fault at a time is seed
 """
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +23,10 @@ from pyiceberg.manifest import (
     write_manifest,
 )
 from pyiceberg.typedef import Record
+from pyiceberg.types import LongType, StringType
 
 from k2i_core.audit.catalogue import CATALOGUE
+from k2i_core.audit.delta_read import read_delta
 from k2i_core.audit.table_delta import Chain
 from tests.integration.audit.audited_table import P0, P1, AuditedTable, failed, faults, local
 
@@ -143,6 +146,22 @@ def test_a_file_of_the_right_size_with_a_broken_footer_is_found(orders):
 
     assert failed(found) == {"footers", "row_counts"}
     assert str(path) in faults(found, "footers")[0]
+
+
+def test_a_file_with_broken_rows_behind_a_good_footer_is_found(orders):
+    orders.commit()
+    orders.commit()
+    path = local(orders.files()[-1].file_path)
+    column = pq.read_metadata(path).row_group(0).column(5)
+    assert column.path_in_schema == "_kafka.offset"
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + 30 : column.data_page_offset + 60] = b"\xff" * 30
+    path.write_bytes(bytes(content))
+    found = orders.audit()
+
+    assert failed(found) == {"footers", "row_counts"}
+    assert str(path) in faults(found, "footers")[0]
+    assert "second_reader" in failed(orders.audit(is_full=True))
 
 
 def test_a_manifest_that_counts_other_rows_is_found(orders):
@@ -366,3 +385,98 @@ def test_a_key_that_two_rows_share_is_found(tmp_path):
     found = by_note.audit(is_full=True)
     assert failed(found) == {"unique_key"}
     assert faults(found, "unique_key") == ("keys=1 of (note) are shared by rows=80",)
+
+
+ALL_TYPES = [
+    ("a_boolean", "boolean"),
+    ("an_int", "int"),
+    ("a_long", "long"),
+    ("a_float", "float"),
+    ("a_double", "double"),
+    ("a_decimal", "decimal(20,3)"),
+    ("a_date", "date"),
+    ("a_time", "time"),
+    ("a_timestamp", "timestamp"),
+    ("a_timestamptz", "timestamptz"),
+    ("a_string", "string"),
+    ("a_binary", "binary"),
+    ("a_uuid", "uuid"),
+    ("a_fixed", "fixed[4]"),
+    ("a_list", "list<int>"),
+    ("a_map", "map<string, long>"),
+    ("a_struct", "struct<x: int, inner: list<struct<y: string>>>"),
+]
+
+
+def test_every_type_is_known_in_files_and_rewrites(tmp_path):
+    columns = [{"name": name, "type": type_} for name, type_ in ALL_TYPES]
+    columns = [
+        {"name": "order_id", "type": "long", "required": True},
+        {"name": "note", "type": "string"},
+        *columns,
+    ]
+    orders = AuditedTable(tmp_path, table={"identifier": "sales.orders", "columns": columns})
+    orders.commit(5)
+    assert failed(orders.audit()) == set()
+    orders.rewrite()
+    orders.commit(5)
+
+    assert failed(orders.audit()) == set()
+    assert failed(orders.audit(is_full=True)) == set()
+
+
+def test_columns_that_were_added_renamed_and_widened_are_still_the_tables(tmp_path):
+    columns = [
+        {"name": "order_id", "type": "long", "required": True},
+        {"name": "note", "type": "string"},
+        {"name": "count", "type": "int"},
+        {"name": "details", "type": "struct<x: int>"},
+    ]
+    check = {"name": "named", "sql": "SELECT remark, details.z FROM orders WHERE remark <> 'fine'"}
+    orders = AuditedTable(
+        tmp_path, table={"identifier": "sales.orders", "columns": columns}, checks=[check]
+    )
+    orders.commit(5)
+    orders.rewrite()
+    with orders.table.update_schema(allow_incompatible_changes=True) as update:
+        update.rename_column("note", "remark")
+        update.update_column("count", LongType())
+        update.rename_column("details.x", "z")
+        update.add_column("extra", StringType())
+
+    found = orders.audit()
+
+    assert (failed(found), found.holds) == (set(), True)
+    assert failed(orders.audit(is_full=True)) == set()
+
+
+def test_delete_files_of_another_engine_are_respected_by_what_counts_rows(orders, monkeypatch):
+    monkeypatch.setattr(
+        "k2i_core.wiring.table_audit.read_delta",
+        lambda *known: replace(read_delta(*known), has_delete_files=True),
+    )
+    orders.commit()
+
+    assert failed(orders.audit()) == set()
+
+
+def test_a_partitioned_table_is_audited_like_any_other(tmp_path):
+    columns = [
+        {"name": "order_id", "type": "long", "required": True},
+        {"name": "note", "type": "string"},
+    ]
+    table = {"identifier": "sales.orders", "columns": columns, "partition_by": ["note"]}
+    orders = AuditedTable(tmp_path, table=table)
+    for note in ("a b", "ü/%[x]*", None):
+        orders.commit(5, note=note)
+
+    assert failed(orders.audit()) == set()
+    assert failed(orders.audit(is_full=True)) == set()
+
+
+def test_rewriting_manifests_only_changes_nothing(orders):
+    orders.commit()
+    orders.replace([], [], operation="manifests")
+    orders.commit()
+
+    assert failed(orders.audit()) == set()

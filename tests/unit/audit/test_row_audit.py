@@ -19,8 +19,10 @@ from k2i_core.audit.row_audit import (
     judge_dead_letters,
     judge_rows,
     mark_of,
+    new_rows_condition,
     read_mark,
     rows_sql,
+    slice_count,
 )
 from k2i_core.ledger import Entry, Identity, Totals
 from k2i_core.offsets import Checkpoint, TopicPartition
@@ -150,3 +152,31 @@ def test_names_cannot_leave_their_quotes():
     assert "'an''other'" in rows_sql('"sales"."orders"', scope, ['a"b'])
     assert '"a""b" IS NULL' in rows_sql('"sales"."orders"', scope, ['a"b'])
     assert "'x''y'" in dead_letters_sql('"sales"."d"', "x'y", scope)
+
+
+def test_offsets_that_were_audited_before_and_appended_again_are_duplicates():
+    later = replace(WINDOW, start_offset=90, claimed=Totals(10), is_whole=False)
+    counts = [PartitionCount(P0, 10, 10, repeated_count=3)]
+    answers = {a.question: a.faults for a in judge_rows(AuditScope((later,), ()), counts, [])}
+
+    assert answers["no_duplicates"] == ("orders/0[90,100): appended again, from below=3",)
+    assert not answers["row_counts"]
+
+
+def test_counts_of_slices_of_the_offsets_add_up():
+    one = PartitionCount(P0, 5, 4, 3, 2, 1)
+
+    assert one.plus(one) == PartitionCount(P0, 10, 8, 6, 4, 2)
+    assert [slice_count(n) for n in (0, 20_000_000, 20_000_001)] == [1, 1, 2]
+    assert '"offset" % 3 = 2' in rows_sql("t", SCOPE, [], offsets_slice=(2, 3))
+    assert "%" not in rows_sql("t", SCOPE, [])
+
+
+def test_rows_that_a_rewrite_carried_over_are_new_when_their_offsets_are():
+    empty = replace(WINDOW, topic_partition=P1, start_offset=50, next_offset=50)
+    scope = AuditScope((replace(WINDOW, start_offset=90), empty), ())
+
+    assert new_rows_condition(scope) == (
+        '(_kafka."topic" = \'orders\' AND _kafka."partition" = 0 AND _kafka."offset" >= 90)'
+    )
+    assert new_rows_condition(AuditScope((empty,), ())) == "FALSE"
