@@ -3,6 +3,8 @@
 Only the looking at files is the fake's: which paths a snapshot holds, and what lies in the store.
 """
 
+from collections.abc import Callable, Mapping
+
 from k2i_core.errors import CorruptionError, K2iError
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.listing import ListedFile
@@ -14,7 +16,7 @@ from tests.fakes.memory_gateway import version_of
 from tests.fakes.time_and_ids import EPOCH_MS
 from tests.simulation.environment import Environment
 from tests.simulation.workers import open_committer, open_gateway
-from tests.simulation.world import ORPHAN_AGE_SECONDS, TARGET
+from tests.simulation.world import TARGET
 
 EXPIRATION = ExpirationLimits(
     age_seconds_max=40.0, count_min=2, count_max=6, reader_grace_seconds=3.0
@@ -23,6 +25,10 @@ EXPIRATION = ExpirationLimits(
 
 class MaintainedEnvironment(Environment):
     """The other actors, with the real maintenance among them."""
+
+    def jobs(self) -> Mapping[str, tuple[int, Callable[[], None]]]:
+        """Return the same actors; whoever deletes comes more often than in life."""
+        return {**super().jobs(), "sweeper": (self._world.surroundings.sweep_weight, self.sweep)}
 
     def expire(self) -> None:
         """Give up snapshots, then delete what only they held."""
@@ -74,7 +80,7 @@ class MaintainedEnvironment(Environment):
             live_metadata=(),
             reachable=lambda paths: committer.reachable(state, paths),
             is_own=lambda path: path.startswith(f"{TARGET}/"),
-            older_than_ms=now_ms - int(ORPHAN_AGE_SECONDS * 1000),
+            older_than_ms=now_ms - int(world.surroundings.orphan_age_seconds * 1000),
             found=found,
         )
         self._yield()

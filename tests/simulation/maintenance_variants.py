@@ -1,4 +1,8 @@
-"""Maintenance with one rule taken out of the real code; see `variants`."""
+"""Maintenance with one rule taken out of the real code; see `variants`.
+
+That a sweep needs its barrier shows only if a worker dies with a request on its way and no other
+comes before the sweep: too seldom for a seed. It is shown on a real table instead.
+"""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -6,10 +10,6 @@ from typing import Any
 from unittest.mock import patch
 
 from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.decisions import decide_carry
-from k2i_core.iceberg.gateway import TableView
-from k2i_core.maintenance import orphans
-from k2i_core.records import TableState
 from tests.fakes.memory_table import MemoryTable, Request, Version
 
 Patch = AbstractContextManager[Any]
@@ -24,19 +24,6 @@ def expire_unasserted() -> Iterable[Patch]:
             check_base(self, request, before)
 
     yield patch.object(MemoryTable, "_check_base", check_others)
-
-
-def sweep_without_barrier() -> Iterable[Patch]:
-    """What no load reaches is taken for garbage, also what is still on its way."""
-
-    def load_only(committer: TableCommitter) -> tuple[TableState, int]:
-        state = committer.inspect()
-        decide_carry(state.entry)
-        assert isinstance(state.view, TableView)
-        assert state.view.head_snapshot_id is not None
-        return state, state.view.head_snapshot_id
-
-    yield patch.object(orphans, "raise_barrier", load_only)
 
 
 def expire_what_is_named() -> Iterable[Patch]:

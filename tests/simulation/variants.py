@@ -44,7 +44,6 @@ from tests.fakes.memory_verdicts import MemoryVerdicts
 from tests.simulation.maintenance_variants import (
     expire_unasserted,
     expire_what_is_named,
-    sweep_without_barrier,
 )
 from tests.simulation.world import Surroundings
 
@@ -440,6 +439,13 @@ REWOUND = Surroundings(rewind_weight=8, worker_count=2)
 ROLLED_BACK = Surroundings(rollback_weight=6)
 UNGUARDED = replace(ROLLED_BACK, sequence_guard=False)
 MAINTAINED = Surroundings(is_maintained=True)
+SWEPT_EARLY = replace(
+    MAINTAINED,
+    limits=_limits(file_age_seconds_max=8.0),
+    rollbacks=False,
+    sweep_weight=25,
+    orphan_age_seconds=8.0,
+)
 MAINTAINED_ANY_AGE = replace(ANY_AGE, is_maintained=True)
 MAINTAINED_UNGUARDED = replace(UNGUARDED, is_maintained=True)
 PEACEFUL = Surroundings(bad_records=False, rollbacks=False)
@@ -497,6 +503,6 @@ VARIANTS: Mapping[str, Variant] = {
     "maintained": Variant(surroundings=MAINTAINED, is_sound=True),
     "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
-    "sweep_without_barrier": Variant(sweep_without_barrier, MAINTAINED, failing_seed=0),
+    "swept_early": Variant(surroundings=SWEPT_EARLY, is_sound=True),
     "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=9),
 }

@@ -84,6 +84,9 @@ class Surroundings:
         reads: Whether union reads are checked; where a rule is taken out, the rule's own loss is
             to be seen.
         is_maintained: Whether expiration and orphan removal are the real code, too.
+        sweep_weight: How often the real orphan removal comes.
+        orphan_age_seconds: From which age on the real orphan removal takes files; above the age
+            up to which `limits` let files be committed.
     """
 
     bad_records: bool = True
@@ -95,6 +98,8 @@ class Surroundings:
     limits: CommitLimits = LIMITS
     reads: bool = False
     is_maintained: bool = False
+    sweep_weight: int = 4
+    orphan_age_seconds: float = ORPHAN_AGE_SECONDS
 
 
 class World:

@@ -7,6 +7,7 @@ files, whose times are set back instead of waiting, and one on S3 behind a REST 
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +16,10 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
 from k2i_core.crash_points import ORPHAN_POINTS, CrashPoint
-from k2i_core.errors import ConfigError, CorruptionError
+from k2i_core.errors import ConfigError, ConflictError, CorruptionError
 from k2i_core.iceberg import listing
+from k2i_core.iceberg.gateway import SnapshotChange
+from k2i_core.ledger import CHECKPOINT_KEY, encode_entry
 from k2i_core.maintenance import orphans
 from tests.contract.gateway_backends import IcebergBackend, sqlite_backend
 from tests.integration.maintenance.maintained_table import MaintainedTable, age
@@ -65,6 +68,46 @@ def test_a_stuck_writers_files_stay_because_they_are_young(lake: MaintainedTable
 
     assert report.figures["files_too_young_count"] >= 1
     assert Path(stuck).exists()
+
+
+@pytest.mark.parametrize("has_barrier", [True, False])
+def test_a_request_that_is_still_on_its_way_cannot_land_after_the_barrier(
+    lake: MaintainedTable, monkeypatch: pytest.MonkeyPatch, has_barrier: bool
+) -> None:
+    """A stuck host sends its request after the file was swept; without the barrier it lands."""
+    file = lake.backend.write_file(2)
+    gateway = lake.backend.connect()
+    view = gateway.load()
+    entry = lake.committer().inspect().entry
+    checkpoint = encode_entry(replace(entry, snapshot_id=7))
+    change = SnapshotChange(
+        snapshot_id=7,
+        timestamp_ms=view.last_updated_ms + 1,
+        files=(file,),
+        summary={CHECKPOINT_KEY: checkpoint},
+        properties={CHECKPOINT_KEY: checkpoint},
+    )
+    on_its_way = gateway.prepare(view, change)
+    age_all(lake)
+    if not has_barrier:
+        monkeypatch.setattr(
+            orphans,
+            "raise_barrier",
+            lambda committer: (committer.inspect(), view.head_snapshot_id),
+        )
+        age(lake.table.current_snapshot().manifest_list, -10.0)
+
+    assert lake.sweep().figures["orphans_count"] > 0
+    assert not lake.backend.has_file(file.path)
+
+    if has_barrier:
+        with pytest.raises(ConflictError):
+            gateway.send(on_its_way)
+        assert lake.is_whole()
+        return
+    gateway.send(on_its_way)
+    with pytest.raises(FileNotFoundError):
+        lake.is_whole()
 
 
 def test_no_setting_makes_a_file_of_today_an_orphan(lake: MaintainedTable) -> None:
