@@ -7,7 +7,9 @@ a process: so the tick believes the last measured health, and the run looks at t
 |---|---|
 | a run of the step is live | skip |
 | health does not judge the step | run |
-| health was not measured, or too long ago | run, which measures it and may find nothing to do |
+| health was never measured, and nothing will | run, which measures it |
+| health was never measured yet | skip: the first measurement comes first |
+| health was measured too long ago | run, which measures it and may find nothing to do |
 | health asks for the step | run, with the reason |
 | the step never ran | run, so that its asset shows that it is there |
 | anything else | skip, with what health found |
@@ -74,6 +76,7 @@ def decide(
     *,
     has_run: bool,
     live_run_id: str | None,
+    is_health_scheduled: bool,
 ) -> Decision:
     """Decide for one tick of a step's schedule.
 
@@ -83,6 +86,7 @@ def decide(
         now_seconds: Unix time.
         has_run: Whether a run of the step ever came to its end.
         live_run_id: Of a run of the step that has not ended.
+        is_health_scheduled: Whether health is measured without anybody's doing.
 
     """
     if live_run_id is not None:
@@ -90,7 +94,8 @@ def decide(
     if not step.is_judged:
         return Run("it is time")
     if health is None:
-        return Run("health was never measured")
+        reason = "health was never measured"
+        return Skip(f"{reason}, its schedule comes first") if is_health_scheduled else Run(reason)
     age_seconds = now_seconds - health.measured_seconds
     if age_seconds > HEALTH_AGE_SECONDS_MAX:
         return Run(f"health was last measured {age_seconds / 60:.0f} minutes ago")

@@ -185,6 +185,7 @@ def tick(
         clock.now_ms() / 1000,
         has_run=own is not None,
         live_run_id=run_store.live_run_id(instance, _job_name(pipeline, step)),
+        is_health_scheduled=schedule_of(pipeline, names.HEALTH) is not None,
     )
     if isinstance(decision, Run):
         return _request(pipeline, step, decision)

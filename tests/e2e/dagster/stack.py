@@ -29,6 +29,12 @@ WAIT_SECONDS_MAX = 120.0
 
 WORKER = "k2i/worker"
 
+NO_MAINTENANCE = {
+    step: {"schedule": "off"}
+    for step in ("health", "compaction", "manifests", "expiration", "orphans")
+}
+"""For tests that count or kill processes: no run is launched by the time of day."""
+
 
 class Stack:
     """One instance with its three processes, each of which can be killed and started again."""

@@ -30,7 +30,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 TOPIC = "orders"
-AUDIT_JOBS = ("audit_orders", "full_audit_orders")
+HEALTH_JOB = "measure_health_orders"
 STEP_JOBS = tuple(f"{step.verb}_orders" for step in STEPS.values())
 PATIENCE_MS = 60_000
 
@@ -132,13 +132,17 @@ def test_a_person_launches_watches_and_terminates_in_the_browser(
     album = Album(page, pictures)
 
     run = launch_from_the_launchpad(album, stack)
-    # Enough materializations for lines on the plots, audits, and every step of maintenance, after
+    # Enough materializations for lines on the plots, an audit, and every step of maintenance, after
     # which health is measured each time.
-    run_to_their_ends(stack, *AUDIT_JOBS, *STEP_JOBS)
+    run_to_their_ends(stack, HEALTH_JOB)
+    run_to_their_ends(stack, "audit_orders", *STEP_JOBS)
     stack.wait_for(lambda: materialization_count(stack) >= 10)
-    outcomes = {f"{check.asset}: {check.name}": check.outcome for check in stack.client.checks()}
-    # Warned is who counts the small files that a demo makes.
-    assert set(outcomes.values()) <= {"passed", "warned"}, outcomes
+    outcomes = {
+        f"{check.asset}: {check.name}": check.outcome
+        for check in stack.client.checks()
+        if "full_audit" not in check.asset  # by night
+    }
+    assert set(outcomes.values()) == {"passed"}, outcomes
     look_at_the_table(album)
     look_at_the_maintenance(album)
     look_around(album)
@@ -209,8 +213,10 @@ def look_at_the_maintenance(album: Album) -> None:
 
 def look_around(album: Album) -> None:
     page = album.page
+    page.set_viewport_size({"width": 1440, "height": 1000})  # four steps, one above the other
     page.goto("/locations/__repository__@k2i/asset-groups/orders/lineage")
     album.keep("graph", "audit", "orders_dead_letters", "health", "compaction", "Materialized")
+    page.set_viewport_size({"width": 1440, "height": 900})
     page.goto("/automation")
     album.keep("automation", "keep_alive_orders", "compact_orders_schedule")
     page.goto("/runs")

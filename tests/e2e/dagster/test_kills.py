@@ -19,6 +19,7 @@ import pytest
 from k2i_core.dev.produce import fill
 from tests.conftest import Broker
 from tests.e2e.dagster.stack import (
+    NO_MAINTENANCE,
     PARTS,
     Stack,
     assert_all_is_in_the_table,
@@ -55,7 +56,7 @@ class Deployment:
 def running_stack(tmp_path_factory: pytest.TempPathFactory, kafka: Broker) -> Iterator[Deployment]:
     directory = tmp_path_factory.mktemp("dagster_kills")
     fill(kafka.bootstrap_servers, TOPIC, 2_000)
-    changes = {"orchestration": ORCHESTRATION}
+    changes = {"orchestration": ORCHESTRATION, "maintenance": NO_MAINTENANCE}
     pipeline = write_pipeline(
         directory / "kills", kafka.bootstrap_servers, TOPIC, max_age="1s", changes=changes
     )

@@ -22,6 +22,7 @@ from k2i_core.dev.produce import fill
 from tests.conftest import Broker
 from tests.e2e.dagster.stack import (
     BACK_SECONDS_MAX,
+    NO_MAINTENANCE,
     ROOT,
     Stack,
     assert_all_is_in_the_table,
@@ -103,6 +104,7 @@ def test_two_workers_on_postgres_are_back_within_a_minute_after_a_kill(
     changes = {
         "workers": 2,
         "orchestration": {"audit_schedule": "off", "publish_every": "5s"},
+        "maintenance": NO_MAINTENANCE,
     }
     pipeline = write_pipeline(
         tmp_path / "postgres", kafka.bootstrap_servers, TOPIC, max_age="1s", changes=changes

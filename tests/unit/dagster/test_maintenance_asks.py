@@ -25,8 +25,15 @@ QUIET = Health(NOW - 300, {}, "sales.orders: 2 files")
 OLD = Health(NOW - HEALTH_AGE_SECONDS_MAX - 60, {}, "sales.orders: 2 files")
 
 
-def decision(step, health, *, has_run=True, live_run_id=None):
-    return decide(step, health, NOW, has_run=has_run, live_run_id=live_run_id)
+def decision(step, health, *, has_run=True, live_run_id=None, is_health_scheduled=True):
+    return decide(
+        step,
+        health,
+        NOW,
+        has_run=has_run,
+        live_run_id=live_run_id,
+        is_health_scheduled=is_health_scheduled,
+    )
 
 
 def test_what_health_asks_for_is_run_with_its_reason():
@@ -39,12 +46,13 @@ def test_what_health_does_not_ask_for_is_skipped_with_what_it_found():
     )
 
 
-@pytest.mark.parametrize(
-    ("health", "reason"),
-    [(None, "health was never measured"), (OLD, "health was last measured 61 minutes ago")],
-)
-def test_without_a_current_health_a_run_looks_for_itself(health, reason):
-    assert decision(COMPACTION, health) == Run(reason)
+def test_a_health_that_is_too_old_is_looked_at_again():
+    assert decision(COMPACTION, OLD) == Run("health was last measured 61 minutes ago")
+
+
+def test_before_the_first_measurement_a_step_waits_for_it_unless_none_will_come():
+    assert decision(COMPACTION, None) == Skip("health was never measured, its schedule comes first")
+    assert decision(COMPACTION, None, is_health_scheduled=False) == Run("health was never measured")
 
 
 def test_a_step_that_never_ran_runs_once():

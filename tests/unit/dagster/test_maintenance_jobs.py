@@ -131,6 +131,7 @@ def test_a_tick_launches_nothing_beside_a_live_run_of_the_step(location):
     run_id = location.run("compact_orders", heartbeat=location.clock.seconds)
 
     assert f"run {run_id[:8]} of this step has not ended" in location.tick("compact_orders")
+    location.measured()
     assert isinstance(location.tick("expire_snapshots_orders"), dg.RunRequest)
 
 
