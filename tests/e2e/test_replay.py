@@ -275,6 +275,30 @@ def test_dropped_ones_leave_the_list_are_not_replayed_and_stay_accounted_for(
     assert_true_everywhere(ingested, rows=20, replayed=10)
 
 
+def test_the_commands_ask_first_and_name_what_they_want(ingested: PipelineOnDisk) -> None:
+    widen(ingested)
+
+    refused = ingested.k2i("dead-letters", "replay", typed="n\n")
+    assert refused.returncode == Exit.INTERRUPTED
+    assert "10 of 20 dead letters would become rows" in refused.stderr
+    assert ingested.rows().num_rows == 10
+    unclear = ingested.k2i("dead-letters", "drop", "--yes")
+    assert unclear.returncode == Exit.CONFIG
+    assert "--all" in unclear.stderr
+    wrong = ingested.k2i("dead-letters", "replay", "--since", "yesterday", "--yes")
+    assert wrong.returncode == Exit.CONFIG
+    done = ingested.k2i("dead-letters", "replay", "--since", "1h", "--json", "--yes")
+    assert json.loads(done.stdout)["replayed"] == 10
+    dropped = ingested.k2i("dead-letters", "drop", "--all", typed="y\n")
+    assert dropped.stdout.strip() == "10 dead letters dropped"
+    listed = ingested.k2i("dead-letters", "list", "--all", "--json")
+    states = [(g["open"], g["replayed"], g["dropped"]) for g in json.loads(listed.stdout)]
+    assert sorted(states) == [(0, 0, 10), (0, 10, 0)]
+    shown = json.loads(ingested.k2i("dead-letters", "show", "--json").stdout)
+    assert {record["state"] for record in shown} == {"replayed", "dropped"}
+    assert len(shown) == 20
+
+
 def test_rows_that_another_program_put_there_are_not_doubled(ingested: PipelineOnDisk) -> None:
     widen(ingested)
     replay(ingested.settings, Selection(limit=1))
