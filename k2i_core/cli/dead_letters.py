@@ -52,8 +52,10 @@ def list_groups(
     overrides: Overrides = None,
 ) -> None:
     """List dead letters grouped by reason, with what became of them since."""
-    now = wired.look_at(read_pipeline(pipeline_file, overrides))
-    groups = now.groups() if now else []
+    pipeline = read_pipeline(pipeline_file, overrides)
+    with progress_bar() as bar:
+        now = wired.look_at(pipeline, bar)
+        groups = now.groups(bar) if now else []
     listed = [group for group in groups if include_all or group.listed_count][:limit]
     if as_json:
         print_json([_group_document(group) for group in listed])

@@ -59,7 +59,7 @@ def drop(parts: LetterParts, selection: Selection, *, dry_run: bool = False) -> 
 
 def _drop_once(parts: LetterParts, selection: Selection, *, dry_run: bool) -> DropReport:
     loaded, _ = load_tables(parts)
-    states = read_states(loaded)
+    states = read_states(loaded, parts.show)
     parts.observe(LetterStep.STATES_READ)
     total_count = states.count(LetterState.OPEN)
     fingerprints: Counter[str] = Counter()

@@ -9,7 +9,13 @@ import pyarrow.compute as pc
 from pyroaring import BitMap64
 
 from k2i_core.dead_letters.reading import places_of, read_letters
-from k2i_core.dead_letters.states import LetterState, LetterStates, LoadedTables
+from k2i_core.dead_letters.states import (
+    LetterState,
+    LetterStates,
+    LoadedTables,
+    ShowProgress,
+    unseen,
+)
 from k2i_core.offsets import TopicPartition
 
 _COLUMNS = (
@@ -55,15 +61,21 @@ class LetterGroup:
         return self.counts[LetterState.OPEN] + self.counts[LetterState.PENDING]
 
 
-def grouped(loaded: LoadedTables, states: LetterStates) -> list[LetterGroup]:
-    """Return the groups, the largest undecided one first.
+def grouped(
+    loaded: LoadedTables, states: LetterStates, show: ShowProgress = unseen
+) -> list[LetterGroup]:
+    """Return the groups, the largest undecided one first; `show` is told how far it has come.
 
     Raises:
         UnavailableError: The store did not answer.
 
     """
     groups: dict[str, LetterGroup] = {}
+    total_count = sum(states.count(state) for state in LetterState)
+    done_count = 0
     for rows in read_letters(loaded.dead_letters, _COLUMNS):
+        done_count += rows.num_rows
+        show("dead letters", min(done_count, total_count), total_count)
         for found in _groups_of(rows, loaded.target_name, states):
             _merge(groups, found)
     return sorted(groups.values(), key=lambda g: (-g.listed_count, -g.total_count, g.fingerprint))

@@ -9,7 +9,7 @@ rows were not replayed yet, else everything is looked at again. A live worker go
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar, cast
 
@@ -19,7 +19,13 @@ from pyiceberg.table import Table
 
 from k2i_core.clock import Clock, IdSource
 from k2i_core.dead_letters.reading import Selection, as_polled, places_of, read_selected
-from k2i_core.dead_letters.states import LetterState, LoadedTables, read_states
+from k2i_core.dead_letters.states import (
+    LetterState,
+    LoadedTables,
+    ShowProgress,
+    read_states,
+    unseen,
+)
 from k2i_core.errors import ConfigError, ConflictError, ErrorKind, FencedError, UnavailableError
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import TableView
@@ -53,7 +59,6 @@ class LetterStep(StrEnum):
 
 Report = TypeVar("Report")
 StepObserver = Callable[[LetterStep], None]
-ShowProgress = Callable[[str, int, int], None]
 
 
 def unobserved(_step: LetterStep) -> None:
@@ -73,7 +78,7 @@ class LetterParts:
         declared: Columns that the pipeline declares; None when they are inferred.
         check_keys: Finds keys that do not fit the key format.
         observe: Told about every step.
-        show: Told how far one stage has come: its name, done, at most in all.
+        show: Told how far it has come.
     """
 
     target: TableCommitter
@@ -86,7 +91,7 @@ class LetterParts:
     ids: IdSource
     fetch_schemas: FetchSchemas = no_schemas
     observe: StepObserver = unobserved
-    show: ShowProgress = field(default=lambda _stage, _done, _total: None)
+    show: ShowProgress = unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ class _Attempt:
     def run(self) -> ReplayReport:
         """Choose, decode, write, commit."""
         parts = self._parts
-        states = read_states(self._loaded)
+        states = read_states(self._loaded, parts.show)
         parts.observe(LetterStep.STATES_READ)
         total_count = states.count(LetterState.OPEN)
         selected_count = 0

@@ -12,7 +12,7 @@ because the target holds the row, in every state of the target that a rewind may
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +28,13 @@ from k2i_core.offsets import TopicPartition
 from k2i_core.records import dropped_name
 
 OffsetSets = Mapping[TopicPartition, BitMap64]
+
+ShowProgress = Callable[[str, int, int], None]
+"""Told how far one stage has come: its name, done, at most in all."""
+
+
+def unseen(_stage: str, _done_count: int, _total_count: int) -> None:
+    """Show nothing."""
 
 
 class LetterState(StrEnum):
@@ -100,8 +107,12 @@ class LoadedTables:
         return self.dead_letter_entry.since_sequence_numbers if self.dead_letter_entry else {}
 
 
-def read_states(loaded: LoadedTables) -> LetterStates:
+def read_states(loaded: LoadedTables, show: ShowProgress = unseen) -> LetterStates:
     """Read where every dead letter of the target stands.
+
+    Args:
+        loaded: The tables.
+        show: Told how far the reading of files has come.
 
     Raises:
         CorruptionError: The target does not hold as many of them as its ledger says.
@@ -117,7 +128,7 @@ def read_states(loaded: LoadedTables) -> LetterStates:
     checkpoint = loaded.entry.checkpoint.next_offsets
     settled = {tp: within(s, 0, checkpoint.get(tp, 0)) for tp, s in stored.items()}
     pending = {tp: outside(s, 0, checkpoint.get(tp, 0)) for tp, s in stored.items()}
-    replayed = held_offsets(loaded.target, settled, loaded.entry.since_sequence_numbers)
+    replayed = held_offsets(loaded.target, settled, loaded.entry.since_sequence_numbers, show)
     check_replayed(loaded.entry, replayed)
     return states_from(settled, pending, replayed, marked)
 
@@ -155,10 +166,14 @@ def check_replayed(entry: Entry, replayed: OffsetSets) -> None:
             raise CorruptionError(message, kind=ErrorKind.LEDGER_UNREADABLE)
 
 
-def held_offsets(table: Table, wanted: OffsetSets, since: Mapping[str, int]) -> OffsetSets:
+def held_offsets(
+    table: Table, wanted: OffsetSets, since: Mapping[str, int], show: ShowProgress = unseen
+) -> OffsetSets:
     """Return which of the wanted offsets have a row; reads only files that may hold one."""
     held: defaultdict[TopicPartition, BitMap64] = defaultdict(BitMap64)
-    for file in live_files(table):
+    files = live_files(table)
+    for number, file in enumerate(files):
+        show("files of rows", number, len(files))
         if not file.may_hold(wanted):
             continue
         try:

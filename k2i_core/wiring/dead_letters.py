@@ -14,12 +14,17 @@ from k2i_core.dead_letters.reading import Selection
 from k2i_core.dead_letters.replay import (
     LetterParts,
     ReplayReport,
-    ShowProgress,
     StepObserver,
     unobserved,
 )
 from k2i_core.dead_letters.replay import replay as replay_with
-from k2i_core.dead_letters.states import LetterStates, LoadedTables, read_states
+from k2i_core.dead_letters.states import (
+    LetterStates,
+    LoadedTables,
+    ShowProgress,
+    read_states,
+    unseen,
+)
 from k2i_core.errors import ConfigError, ErrorKind
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
@@ -36,13 +41,17 @@ class DeadLettersNow:
     loaded: LoadedTables
     states: LetterStates
 
-    def groups(self) -> list[LetterGroup]:
+    def groups(self, show: ShowProgress = unseen) -> list[LetterGroup]:
         """Group them by reason."""
-        return grouped(self.loaded, self.states)
+        return grouped(self.loaded, self.states, show)
 
 
-def look_at(pipeline: Pipeline) -> DeadLettersNow | None:
+def look_at(pipeline: Pipeline, show: ShowProgress = unseen) -> DeadLettersNow | None:
     """Look at a pipeline's dead letters; None while there is no table for them.
+
+    Args:
+        pipeline: Whose.
+        show: Told how far it has come.
 
     Raises:
         CorruptionError: Table and ledger disagree.
@@ -59,7 +68,7 @@ def look_at(pipeline: Pipeline) -> DeadLettersNow | None:
     if dead is None:
         return None
     loaded = LoadedTables(target.table, target.entry, dead.table, dead.entry)
-    return DeadLettersNow(loaded, read_states(loaded))
+    return DeadLettersNow(loaded, read_states(loaded, show))
 
 
 def replay(
@@ -67,7 +76,7 @@ def replay(
     selection: Selection,
     *,
     dry_run: bool = False,
-    show: ShowProgress | None = None,
+    show: ShowProgress = unseen,
 ) -> ReplayReport:
     """Make rows of the selected dead letters that decode today; see `dead_letters.replay`."""
     return replay_with(letter_parts(pipeline, show=show), selection, dry_run=dry_run)
@@ -78,7 +87,7 @@ def drop(
     selection: Selection,
     *,
     dry_run: bool = False,
-    show: ShowProgress | None = None,
+    show: ShowProgress = unseen,
 ) -> DropReport:
     """Give the selected dead letters up; see `dead_letters.drop`."""
     return drop_with(letter_parts(pipeline, show=show), selection, dry_run=dry_run)
@@ -87,7 +96,7 @@ def drop(
 def letter_parts(
     pipeline: Pipeline,
     *,
-    show: ShowProgress | None = None,
+    show: ShowProgress = unseen,
     observe_commit: Observer = ignore,
     observe: StepObserver = unobserved,
 ) -> LetterParts:
@@ -122,7 +131,7 @@ def letter_parts(
         clock=clock,
         ids=ids,
         observe=observe,
-        show=show or (lambda _stage, _done, _total: None),
+        show=show,
     )
 
 

@@ -204,25 +204,53 @@ def test_a_rewind_takes_replayed_rows_back_and_they_can_be_replayed_again(
     assert_true_everywhere(ingested, rows=20, replayed=10)
 
 
-def test_a_rewind_in_the_middle_of_a_replay_makes_it_look_again(ingested: PipelineOnDisk) -> None:
+def test_a_rewind_in_the_middle_of_a_replay_makes_it_look_again(
+    kafka, ingested: PipelineOnDisk
+) -> None:
+    before = ingested.load_table().current_snapshot()
+    assert before is not None
+    (name,) = ingested.settings.kafka.topics or ()
+    produce(kafka.bootstrap_servers, name, mixed(30, start=30))
+    ingested.ingest_here()
     widen(ingested)
-    replay(ingested.settings, Selection(limit=3))
-    history = ingested.load_table().metadata.snapshots
     rewound: list[int] = []
 
     def rewind(step: LetterStep) -> None:
         if step is LetterStep.FILES_CLOSED and not rewound:
-            target = next(s for s in reversed(history) if s.summary["k2i.operation"] == "append")
-            rewound.append(target.snapshot_id)
+            rewound.append(before.snapshot_id)
             done = ingested.k2i("table", "rewind", "--to-snapshot", str(rewound[0]), "--yes")
             assert done.returncode == Exit.OK, done.stderr
 
     report = replay_with(letter_parts(ingested.settings, observe=rewind), EVERYTHING)
 
-    # The three that the rewind took back are among them.
-    assert rewound
+    # The others are above the checkpoint now: verdicts on what will be read again.
     assert report.replayed_count == 10
     assert_true_everywhere(ingested, rows=20, replayed=10)
+    assert look_at(ingested.settings).states.count(LetterState.PENDING) == 20
+    ingested.ingest_here()
+    assert_true_everywhere(ingested, rows=30, replayed=10)
+    assert replay(ingested.settings, EVERYTHING).replayed_count == 10
+    assert_true_everywhere(ingested, rows=40, replayed=20)
+
+
+def test_a_drop_and_a_replay_at_once_leave_the_row(ingested: PipelineOnDisk) -> None:
+    widen(ingested)
+
+    def drop_everything(step: LetterStep) -> None:
+        if step is LetterStep.FILES_CLOSED:
+            assert drop(ingested.settings, EVERYTHING).dropped_count == 20
+
+    report = replay_with(letter_parts(ingested.settings, observe=drop_everything), EVERYTHING)
+
+    assert report.replayed_count == 10
+    assert_true_everywhere(ingested, rows=20, replayed=10)
+    states = look_at(ingested.settings).states
+    assert {s: states.count(s) for s in LetterState} == {
+        LetterState.OPEN: 0,
+        LetterState.PENDING: 0,
+        LetterState.REPLAYED: 10,
+        LetterState.DROPPED: 10,
+    }
 
 
 def test_dropped_ones_leave_the_list_are_not_replayed_and_stay_accounted_for(
@@ -245,6 +273,30 @@ def test_dropped_ones_leave_the_list_are_not_replayed_and_stay_accounted_for(
     widen(ingested)
     assert replay(ingested.settings, EVERYTHING).selected_count == 10
     assert_true_everywhere(ingested, rows=20, replayed=10)
+
+
+def test_the_commands_ask_first_and_name_what_they_want(ingested: PipelineOnDisk) -> None:
+    widen(ingested)
+
+    refused = ingested.k2i("dead-letters", "replay", typed="n\n")
+    assert refused.returncode == Exit.INTERRUPTED
+    assert "10 of 20 dead letters would become rows" in refused.stderr
+    assert ingested.rows().num_rows == 10
+    unclear = ingested.k2i("dead-letters", "drop", "--yes")
+    assert unclear.returncode == Exit.CONFIG
+    assert "--all" in unclear.stderr
+    wrong = ingested.k2i("dead-letters", "replay", "--since", "yesterday", "--yes")
+    assert wrong.returncode == Exit.CONFIG
+    done = ingested.k2i("dead-letters", "replay", "--since", "1h", "--json", "--yes")
+    assert json.loads(done.stdout)["replayed"] == 10
+    dropped = ingested.k2i("dead-letters", "drop", "--all", typed="y\n")
+    assert dropped.stdout.strip() == "10 dead letters dropped"
+    listed = ingested.k2i("dead-letters", "list", "--all", "--json")
+    states = [(g["open"], g["replayed"], g["dropped"]) for g in json.loads(listed.stdout)]
+    assert sorted(states) == [(0, 0, 10), (0, 10, 0)]
+    shown = json.loads(ingested.k2i("dead-letters", "show", "--json").stdout)
+    assert {record["state"] for record in shown} == {"replayed", "dropped"}
+    assert len(shown) == 20
 
 
 def test_rows_that_another_program_put_there_are_not_doubled(ingested: PipelineOnDisk) -> None:
