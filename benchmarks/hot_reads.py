@@ -6,7 +6,6 @@ in a union read. All rows count. Delivery, lookup and SQL are measured on a tabl
 that the number of hot rows is known.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import k2i_core.query
 from benchmarks.bench import Bench, read_pipeline
 from benchmarks.figures import Figure, Group, Result, at_least, at_most, figure, percentile
 from benchmarks.made_table import MadeTable
-from benchmarks.processes import FEED, Child, await_end, await_true, prove, start, start_worker
+from benchmarks.processes import FEED, K2I, Child, await_end, await_true, prove, start, start_worker
 from k2i_core.dev.orders import FLAT
 from k2i_core.offsets import TopicPartition
 from k2i_core.query import PipelineReader, UnionView
@@ -269,15 +268,7 @@ def _flight_sql(bench: Bench) -> Sequence[Figure]:
     bench.say("asking k2i serve")
     made = _MadeHotTable(bench, 1_000, 10_000)
     port_file = made.path.with_name("serve.port")
-    command = [
-        sys.executable,
-        "-m",
-        "k2i_core.cli",
-        "serve",
-        str(made.path),
-        "--port=0",
-        f"--port-file={port_file}",
-    ]
+    command = [*K2I, "serve", str(made.path), "--port=0", f"--port-file={port_file}"]
     server = start(command, made.path.with_name("serve.log"), bench.clock)
     queries = {
         "select 1": "SELECT 1",
