@@ -191,7 +191,6 @@ def test_union_reads_stay_exact_for_as_long_as_asked(
 
     for what in ("views", "snapshots", "scans", "queries", "hot_rows"):
         record_property(what, stress.checked(what))
-    print(f"{rate} rows/s:", {w: stress.checked(w) for w in ("views", "snapshots", "hot_rows")})
     assert stress.checked("views") >= reads_min
     stress.pipeline.ingest_until_caught_up()
     stress.pipeline.assert_holds()
