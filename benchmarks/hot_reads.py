@@ -9,6 +9,7 @@ that the number of hot rows is known.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import adbc_driver_flightsql.dbapi
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,7 +19,7 @@ import k2i_core.query
 from benchmarks.bench import Bench, read_pipeline
 from benchmarks.figures import Figure, Group, Result, at_least, at_most, figure, percentile
 from benchmarks.made_table import MadeTable
-from benchmarks.processes import FEED, Child, await_end, await_true, prove, start, start_worker
+from benchmarks.processes import FEED, K2I, Child, await_end, await_true, prove, start, start_worker
 from k2i_core.dev.orders import FLAT
 from k2i_core.offsets import TopicPartition
 from k2i_core.query import PipelineReader, UnionView
@@ -48,6 +49,7 @@ def run(bench: Bench) -> Result:
         Group(f"flat, {RATE:,} rows/s, max_age 1s", tuple(_freshness(bench))),
         *(Group(f"{n:,} hot rows", tuple(_delivery(bench, n))) for n in HOT_COUNTS),
         Group("SQL over 100,000 hot rows and the table", tuple(_sql(bench))),
+        Group("Arrow Flight SQL over 10,000 hot rows, ADBC", tuple(_flight_sql(bench))),
         Group("ingestion with hot rows against without", tuple(_cost(bench))),
     ]
     return Result(
@@ -259,6 +261,42 @@ def _sql(bench: Bench) -> Sequence[Figure]:
     finally:
         made.close()
     return [figure("committed rows", "", made.next_id - 100_000), *figures]
+
+
+def _flight_sql(bench: Bench) -> Sequence[Figure]:
+    """Ask `k2i serve` through the ADBC driver, one query after the other."""
+    bench.say("asking k2i serve")
+    made = _MadeHotTable(bench, 1_000, 10_000)
+    port_file = made.path.with_name("serve.port")
+    command = [*K2I, "serve", str(made.path), "--port=0", f"--port-file={port_file}"]
+    server = start(command, made.path.with_name("serve.log"), bench.clock)
+    queries = {
+        "select 1": "SELECT 1",
+        "aggregate": "SELECT event_type, count(*), sum(quantity) FROM bench.events GROUP BY ALL",
+        "10,000 rows": "FROM bench.events WHERE event_id >= 1000",
+    }
+    try:
+        await_true(port_file.exists, server, bench.clock)
+        uri = f"grpc://127.0.0.1:{port_file.read_text().strip()}"
+        figures: list[Figure] = []
+        with adbc_driver_flightsql.dbapi.connect(uri, autocommit=True) as connection:
+            for name, text in queries.items():
+
+                def ask(text: str = text) -> int:
+                    with connection.cursor() as cursor:
+                        cursor.execute(text)
+                        return cursor.fetch_arrow_table().num_rows
+
+                ask()
+                spent = [_timed(bench, ask) for _ in range(REPEATS)]
+                figures += [
+                    figure(f"{name}, p50", "ms", percentile(spent, 0.5)),
+                    figure(f"{name}, p99", "ms", percentile(spent, 0.99)),
+                ]
+    finally:
+        server.kill()
+        made.close()
+    return figures
 
 
 def _cost(bench: Bench) -> Sequence[Figure]:

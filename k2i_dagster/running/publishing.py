@@ -20,6 +20,7 @@ from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.records import FlushReport, RangeCounts
 from k2i_core.schema.iceberg_types import IcebergField
 from k2i_core.wiring.current_state import CommittedState, LagMeter, committed_state
+from k2i_core.wiring.hot_state import HotState, hot_state
 from k2i_dagster import names
 from k2i_dagster.assets import COLUMN_SCHEMA, table_schema
 from k2i_dagster.running.judgements import (
@@ -85,8 +86,9 @@ class Publisher:
         state, checks = self._looked_up()
         lag, checks[names.LAG] = self._measured_lag(state, flushed)
         checks[names.DEAD_LETTER_RATE] = flushed_dead_letters(self._pipeline, flushed)
+        hot = self._looked_at_hot_rows()
         with interrupts_held_back():
-            self._context.log_event(self._table_event(flushed, state, lag))
+            self._context.log_event(self._table_event(flushed, state, lag, hot))
             for name, verdict in sorted(checks.items()):
                 self._context.log_event(evaluation(self._pipeline, name, verdict))
             if flushed.counts.dead_letter_count:
@@ -125,6 +127,13 @@ class Publisher:
             names.SCHEMA: schema_verdict(self._pipeline, state),
         }
 
+    def _looked_at_hot_rows(self) -> HotState | None:
+        try:
+            return hot_state(self._pipeline, self._clock)
+        except K2iError as error:
+            self._context.log.warning(f"hot rows could not be looked at: {error}")
+            return None
+
     def _measured_lag(
         self, state: CommittedState | None, flushed: Flushed
     ) -> tuple[Mapping[TopicPartition, int] | None, Verdict]:
@@ -143,6 +152,7 @@ class Publisher:
         flushed: Flushed,
         state: CommittedState | None,
         lag: Mapping[TopicPartition, int] | None,
+        hot: HotState | None,
     ) -> dg.AssetMaterialization:
         counts = flushed.counts
         metadata: dict[str, Any] = {
@@ -160,6 +170,7 @@ class Publisher:
             "worker": str(self._share),
             **job_link(self._context.run),
         }
+        metadata |= _hot_figures(flushed, hot)
         if lag is not None:
             metadata["lag_messages"] = sum(lag.values())
         if state is not None:
@@ -234,6 +245,18 @@ def job_link(run: dg.DagsterRun) -> dict[str, dg.MetadataValue[Any]]:
     if origin is None:
         return {}
     return {"job": dg.MetadataValue.job(run.job_name, origin.location_name)}
+
+
+def _hot_figures(flushed: Flushed, hot: HotState | None) -> dict[str, float]:
+    """Return what is known of rows that can be read before they are committed."""
+    figures: dict[str, float] = {}
+    if flushed.visible_seconds_max is not None:
+        figures["produced_to_visible_seconds"] = round(flushed.visible_seconds_max, 3)
+    if hot is not None:
+        figures["hot_rows"] = hot.row_count
+        if hot.oldest_seconds is not None:
+            figures["oldest_hot_row_seconds"] = round(hot.oldest_seconds, 3)
+    return figures
 
 
 def _dead_letters(counts: RangeCounts) -> str:

@@ -16,6 +16,8 @@ class Flushed:
         byte_count: Of the target's files.
         commit_ms_max: The slowest commit.
         freshness_seconds_max: From the first poll of the oldest record to its commit, at worst.
+        visible_seconds_max: From a record's timestamp to its row among the hot rows, at worst;
+            None where rows are not shown before they are committed.
         snapshot_id: Of the last commit to the target.
         dead_letter_snapshot_id: Of the last commit to the dead-letter table; None without one.
         steps: The ranges of each flush, oldest first.
@@ -28,6 +30,7 @@ class Flushed:
     dead_letter_file_count: int
     commit_ms_max: float
     freshness_seconds_max: float
+    visible_seconds_max: float | None
     snapshot_id: int
     dead_letter_snapshot_id: int | None
     steps: tuple[tuple[OffsetRange, ...], ...]
@@ -54,6 +57,8 @@ def added_up(reports: Sequence[FlushReport]) -> Flushed:
     generations = [report.generation for report in reports]
     dead_letter_commits = [r.dead_letter_commit for r in reports if r.dead_letter_commit]
     last_dead_letters = dead_letter_commits[-1].snapshot_id if dead_letter_commits else None
+    visible_ms = [r.produced_to_visible_milliseconds for r in reports]
+    seen_ms = [ms for ms in visible_ms if ms is not None]
     return Flushed(
         flush_count=len(reports),
         counts=sum((generation.counts for generation in generations), RangeCounts()),
@@ -62,6 +67,7 @@ def added_up(reports: Sequence[FlushReport]) -> Flushed:
         dead_letter_file_count=sum(len(generation.dead_letter_files) for generation in generations),
         commit_ms_max=max(report.commit.milliseconds for report in reports),
         freshness_seconds_max=max(r.oldest_to_commit_milliseconds for r in reports) / 1000,
+        visible_seconds_max=max(seen_ms) / 1000 if seen_ms else None,
         snapshot_id=reports[-1].commit.snapshot_id,
         dead_letter_snapshot_id=last_dead_letters,
         steps=tuple(

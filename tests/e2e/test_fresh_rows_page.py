@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -24,9 +26,41 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
+SHOWN_PORT = "8815"
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[str]:
+    """Run the server as the page starts it, but on a free port; yields the port."""
+    (line,) = re.findall(r"^\$ k2i (serve .*)$", PAGE, re.MULTILINE)
+    said = directory / "serve.log"
+    with said.open("wb") as output:
+        server = subprocess.Popen(
+            [*K2I, *shlex.split(line), "--port=0", "--port-file=serve.port"],
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        port_file = directory / "serve.port"
+        eventually(lambda: port_file.exists() or server.poll() is not None)
+        assert server.poll() is None, said.read_text()
+        yield port_file.read_text().strip()
+        server.terminate()
+        assert server.wait(30) == 0, said.read_text()
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_the_examples_work(kafka, topic, tmp_path: Path) -> None:
-    (shown,) = blocks("yaml")
+    shown, serve = blocks("yaml")
     assert read_pipeline(shown, "page").hot.enabled
+    assert "serve" in yaml.safe_load(serve)
+    token = serve.replace("${file:/run/secrets/k2i-token}", "the-token-of-this-server")
+    assert read_pipeline(shown + token, "page").serve.host == "0.0.0.0"
+    for untried in blocks("python no-server"):
+        compile(untried, "page", "exec")
     name = topic(partition_count=2)
     sales = {"identifier": "sales.orders", "columns": [dict(c) for c in ORDERS.columns]}
     pipeline = write_pipeline(
@@ -47,9 +81,9 @@ def test_the_examples_work(kafka, topic, tmp_path: Path) -> None:
         EventProducer(kafka.bootstrap_servers, name, start_id=50).run(rate=1e9, count=50)
         program = "".join(blocks("python")) + "\nprint('rows seen', frame.height)\n"
 
-        def sees_everything() -> bool:
+        def sees_everything(port: str) -> bool:
             done = subprocess.run(
-                [sys.executable, "-c", program],
+                [sys.executable, "-c", program.replace(SHOWN_PORT, port)],
                 cwd=pipeline.directory,
                 capture_output=True,
                 text=True,
@@ -59,8 +93,11 @@ def test_the_examples_work(kafka, topic, tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
             return "rows seen 100" in done.stdout
 
-        eventually(sees_everything, 60)
+        with serving(pipeline.directory) as port:
+            eventually(lambda: sees_everything(port), 60)
         for line in re.findall(r"^\$ k2i (.*?)\s*(?:#.*)?$", PAGE, re.MULTILINE):
+            if line.startswith("serve"):
+                continue
             command = [*K2I, *shlex.split(line)]
             done = subprocess.run(
                 command,

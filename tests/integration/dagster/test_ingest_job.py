@@ -66,6 +66,9 @@ def test_a_run_ingests_and_publishes_what_it_committed(at_work):
     assert sum(value(e, "rows") for e in events) == rows
     assert value(last, "dagster/row_count") == rows
     assert value(last, "lag_messages") == 0
+    assert value(last, "hot_rows") >= 0
+    assert value(last, "oldest_hot_row_seconds") >= 0
+    assert value(last, "produced_to_visible_seconds") > 0
     assert value(last, "snapshot_id").isdecimal()
     assert "dagster/column_schema" in events[0].metadata
     (dead,) = at_work.materializations("e2e", "orders_dead_letters")

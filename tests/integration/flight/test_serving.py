@@ -80,7 +80,11 @@ def test_types_arrive_as_the_table_has_them(table: ServedTable, start) -> None:
         rows = cursor.fetch_arrow_table()
         with open_pipeline(table.pipeline.path) as reader:
             expected = reader.table().scan(where="event_id < 3").read_all().sort_by("event_id")
-    assert rows.to_pylist() == expected.to_pylist()
+    assert rows.schema.names == expected.schema.names
+    for row, told in zip(rows.to_pylist(), expected.to_pylist(), strict=True):
+        # These rows have no list of headers, which PyIceberg reads as an empty one.
+        row["_kafka"]["headers"] = row["_kafka"]["headers"] or []
+        assert row == told
 
 
 def test_pandas_and_polars_read_it(table: ServedTable, start) -> None:

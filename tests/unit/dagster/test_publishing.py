@@ -23,6 +23,7 @@ from k2i_core.ledger import Share, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
 from k2i_core.wiring.current_state import CommittedState
+from k2i_core.wiring.hot_state import HotState
 from k2i_dagster import names
 from k2i_dagster.running import publishing
 from k2i_dagster.running.publishing import Publisher
@@ -59,12 +60,18 @@ class World:
     def __init__(self) -> None:
         self.state: CommittedState | Exception = STATE
         self.highs: dict[TopicPartition, int] | Exception = {P0: 12, P1: 9}
+        self.hot: HotState | Exception | None = HotState(7, 1.25)
         self.context, self.clock = Context(), SetClock(0)
 
     def look(self, _pipeline) -> CommittedState:
         if isinstance(self.state, Exception):
             raise self.state
         return self.state
+
+    def look_at_hot_rows(self, _pipeline, _clock) -> HotState | None:
+        if isinstance(self.hot, Exception):
+            raise self.hot
+        return self.hot
 
     def lag(self, next_offsets):
         if isinstance(self.highs, Exception):
@@ -91,6 +98,7 @@ class World:
 def world(monkeypatch) -> World:
     world = World()
     monkeypatch.setattr(publishing, "committed_state", world.look)
+    monkeypatch.setattr(publishing, "hot_state", world.look_at_hot_rows)
     monkeypatch.setattr(publishing, "LagMeter", lambda *_: world)
     return world
 
@@ -110,6 +118,25 @@ def test_a_flush_is_told_with_its_table_and_its_lag(world):
     assert told["snapshot_id"] == "101"
     assert set(world.checks) == set(names.LIGHT_CHECKS)
     assert all(check.passed for check in world.checks.values())
+
+
+def test_hot_rows_are_told_as_numbers_that_plot(world):
+    world.publisher().publish([flush(1, {P0: (0, 10)}, visible_ms=12.0)])
+
+    told = metadata(world.materializations[0])
+    assert told["hot_rows"] == 7
+    assert told["oldest_hot_row_seconds"] == 1.25
+    assert told["produced_to_visible_seconds"] == 0.012
+
+
+@pytest.mark.parametrize("hot", [None, UnavailableError("catalog gone")])
+def test_hot_rows_that_are_off_or_cannot_be_seen_are_left_out(world, hot):
+    world.hot = hot
+    world.publisher().publish([flush(1, {P0: (0, 10)})])
+
+    told = metadata(world.materializations[0])
+    assert not {name for name in told if "hot_row" in name or "visible" in name}
+    assert told["rows"] == 10
 
 
 def test_the_description_is_a_line_for_people(world):

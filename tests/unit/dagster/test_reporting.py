@@ -32,6 +32,7 @@ def flush(
     dead: int = 0,
     commit_ms: float = 5.0,
     waited_ms: float = 100.0,
+    visible_ms: float | None = None,
 ) -> FlushReport:
     counted = tuple(
         CountedRange(
@@ -49,6 +50,7 @@ def flush(
         CommitReport(200 + number, 1, 1.0) if dead else None,
         seal_to_commit_milliseconds=commit_ms,
         oldest_to_commit_milliseconds=waited_ms,
+        produced_to_visible_milliseconds=visible_ms,
     )
 
 
@@ -70,6 +72,13 @@ def test_times_are_the_worst_ones():
     )
 
     assert (flushed.commit_ms_max, flushed.freshness_seconds_max) == (70, 2.5)
+
+
+def test_freshness_of_hot_rows_is_the_worst_one_that_is_known():
+    shown = [flush(1, {P0: (0, 1)}, visible_ms=20), flush(2, {P0: (1, 2)})]
+
+    assert added_up(shown).visible_seconds_max == 0.02
+    assert added_up(shown[1:]).visible_seconds_max is None
 
 
 def test_the_snapshots_are_the_last_ones_of_each_table():

@@ -12,6 +12,7 @@ from k2i_core.crash_points import CrashPoint
 from k2i_core.errors import DataLossError, ErrorKind, FencedError, UnavailableError
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.ingest.lanes import Lanes
+from k2i_core.ingest.ports import NoHotRows
 from k2i_core.ingest.session import (
     PARTITION_CHECK_SECONDS,
     Listener,
@@ -53,6 +54,7 @@ class Setup:
         self.host = LogDirectory()
         self.flushed = []
         self.seen = []
+        self.hot = NoHotRows()
 
     def session(
         self, flush: FlushLimits = FLUSH, observe=None, lanes: Lanes | None = None
@@ -82,6 +84,7 @@ class Setup:
             make_decoder=lambda _: JudgingDecoder(),
             log=log,
             clock=self.clock,
+            hot=self.hot,
         )
         return Session(
             parts,
@@ -269,3 +272,51 @@ def test_a_listener_that_follows_another_hears_everything_after_it():
     both.polled("news")
     both.waiting()
     assert heard == [("first", "news"), ("second", "news"), ("second", "waiting")]
+
+
+class CrampedHotRows(NoHotRows):
+    """Have room for six rows until they are committed."""
+
+    is_shown = True
+
+    def __init__(self) -> None:
+        self.row_count = 0
+        self.asked: list[tuple[int, int]] = []
+
+    def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:
+        self.asked.append((waiting_bytes, next_bytes))
+        return self.row_count < 6
+
+    def append(self, generation, decoded) -> None:
+        del generation
+        self.row_count += decoded.rows.num_rows
+
+    def committed(self, generation, snapshot_id) -> None:
+        del generation, snapshot_id
+        self.row_count = 0
+
+
+def test_nothing_is_polled_that_hot_rows_have_no_room_for():
+    setup = Setup()
+    setup.hot = CrampedHotRows()
+    session = setup.session()
+    session.start()
+    setup.run_until_caught_up(session)
+
+    rows = [report.generation.counts.row_count for report in setup.flushed]
+    assert len(rows) > 1
+    assert max(rows) < 6 + 3  # full at six, and one poll brings three
+    assert max(next_bytes for _, next_bytes in setup.hot.asked) > 0
+
+
+def test_a_flush_tells_how_long_records_waited_to_be_seen(monkeypatch):
+    monkeypatch.setattr("k2i_core.ingest.session.oldest_timestamp_ms", lambda _: 0.0)
+    shown, hidden = Setup(), Setup()
+    shown.hot = CrampedHotRows()
+    for setup in (shown, hidden):
+        session = setup.session()
+        session.start()
+        setup.run_until_caught_up(session)
+
+    assert all(report.produced_to_visible_milliseconds >= 0 for report in shown.flushed)
+    assert all(report.produced_to_visible_milliseconds is None for report in hidden.flushed)
