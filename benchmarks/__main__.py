@@ -21,6 +21,7 @@ from benchmarks import (
     ceilings,
     commits,
     event_log,
+    formats,
     freshness,
     hold_up,
     hot_reads,
@@ -40,6 +41,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "throughput": throughput.run,
     "ceilings": ceilings.run,
+    "formats": formats.run,
     "freshness": freshness.run,
     "restart": restart.run,
     "commits": commits.run,
