@@ -81,7 +81,8 @@ def run(bench: Bench) -> Result:
     groups: list[Group] = []
     for name, is_nested in (("flat", False), ("nested", True)):
         bench.say(f"making {name} records")
-        cases = _cases(is_nested=is_nested)
+        records = _records(BATCH_ROWS * BATCHES, is_nested=is_nested)
+        cases = _cases(records, is_nested=is_nested)
         figures: list[Figure] = []
         costs: dict[str, list[float]] = {case.name: [] for case in cases}
         for _ in range(bench.options.repeat):
@@ -115,8 +116,15 @@ def _cost(case: _Case) -> float:
     return (time.process_time() - started) / (ROUNDS * BATCHES * BATCH_ROWS) * 1e9
 
 
-def _cases(*, is_nested: bool) -> Sequence[_Case]:
-    records = _records(is_nested=is_nested)
+def encoded_samples(count: int) -> list[tuple[Decoder, list[bytes]]]:
+    """Return each format's decoder, and different nested records of the format."""
+    return [
+        (case.decoder, [value for value in case.batches[0].to_pylist() if value is not None])
+        for case in _cases(_records(count, is_nested=True), is_nested=True)
+    ]
+
+
+def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]:
     avro_schema = _avro_schema(is_nested=is_nested)
     avro = WriterSchema(None, SchemaLanguage.AVRO, json.dumps(avro_schema))
     columns = AvroReader(avro).row_schema
@@ -145,9 +153,8 @@ def _json(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
 
 
-def _records(*, is_nested: bool) -> list[dict[str, Any]]:
+def _records(count: int, *, is_nested: bool) -> list[dict[str, Any]]:
     chosen = np.random.default_rng(7)
-    count = BATCH_ROWS * BATCHES
     numbers = chosen.integers(0, 10**6, (count, 8)).tolist()
     texts = [base64.b32encode(chosen.bytes(10)).decode().lower() for _ in range(1000)]
     made: list[dict[str, Any]] = []

@@ -70,6 +70,15 @@ class Formats:
         may_add_columns = self._pipeline.table.schema_evolution != "strict"
         return self._decoder(row_schema, may_add_columns=may_add_columns)
 
+    def describe_registry(self) -> str | None:
+        """Ask the registry once, and say what it answers; None without a registry.
+
+        Raises:
+            UnavailableError, ConfigError: It does not answer, or refuses us.
+
+        """
+        return None if self._schemas is None else f"{self._schemas.subject_count()} subjects"
+
     def known_row_schema(self) -> pa.Schema | None:
         """Return the columns that a new table gets before any record is read; None: read some.
 
