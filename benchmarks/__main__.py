@@ -23,6 +23,7 @@ from benchmarks import (
     commits,
     compaction,
     event_log,
+    formats,
     freshness,
     hold_up,
     hot_reads,
@@ -42,6 +43,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "throughput": throughput.run,
     "ceilings": ceilings.run,
+    "formats": formats.run,
     "freshness": freshness.run,
     "restart": restart.run,
     "commits": commits.run,

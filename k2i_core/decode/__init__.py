@@ -1,5 +1,17 @@
 """Bytes of Kafka record values → rows of one row schema.
 
+| Format | modules | reads |
+|---|---|---|
+| JSON | `json_*`, `framing` | by Arrow's parser; a record at a time where it cannot |
+| Avro | `avro_*` | n records side by side, by the writer's schema |
+| Protobuf | `proto_*` | n messages side by side, by the writer's schema |
+| JSON Schema | `json_schema*` | as JSON, with columns of the writer's schema |
+| text, bytes | `text` | as they are |
+
+`schema_decoder` is what Avro and Protobuf share: the frame with the schema's id (`schema_frames`),
+the groups of one schema, the way from the writer's columns to the table's (`conform`), and what the
+table lacks (`growth`). `cursors` and `binary_leaves` are the array steps below both.
+
 What every decoder here guarantees:
 
 - *Exact isolation.* Each of the n values becomes one row or one failure, and which of the two does
@@ -10,13 +22,20 @@ What every decoder here guarantees:
   one, and digits of a timestamp or time beyond the microsecond, where Iceberg ends, are cut off.)
 - *Content never raises.* Whatever the bytes are, `decode` returns.
 - *Columnar.* A batch without failures costs no Python per record.
-- *No state.* A decoder may be used from any number of threads.
+- *No state.* A decoder may be used from any number of threads; what it keeps is what a schema
+  means, which never changes.
+- *No network.* A decoder that does not know a schema asks its caller for it.
 
 Error classes, stable, for dead letters:
 
 | error_class | the record |
 |---|---|
-| `invalid_utf8` | is not UTF-8 text |
+| `invalid_utf8` | is not UTF-8 text, or has a string that is not |
+| `invalid_framing` | does not begin with a zero byte and a schema id |
+| `invalid_encoding` | ends inside a value, goes on behind the last one, or is not of its schema |
+| `unknown_schema_id` | names a schema that the registry does not have |
+| `unusable_schema` | names a schema that cannot be read, or whose records cannot be rows |
+| `wrong_message` | is another record or message than the pipeline wants |
 | `invalid_json` | is not one JSON value: empty, cut off, doubled, with NaN or a lone surrogate |
 | `not_an_object` | is a JSON value, but not an object |
 | `nested_too_deep` | nests deeper than any table can |

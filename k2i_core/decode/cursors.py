@@ -113,6 +113,10 @@ class Cursors:
     def varints(self, rows: Rows) -> npt.NDArray[np.uint64]:
         """Read one unsigned number of at most 64 bits, seven bits a byte, lowest first."""
         positions = self.positions[rows]
+        first = self.bytes_[positions]
+        if (first < CONTINUED).all():  # tags, lengths and branches mostly have one byte
+            self.advance(rows, 1)
+            return first.astype(np.uint64)
         words = self._words[positions]
         stops = ~words & _STOP_BITS
         lowest = stops & (~stops + _ONE)

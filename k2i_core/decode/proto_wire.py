@@ -111,6 +111,10 @@ class _Pieces:
         if not self.owners:
             none = np.zeros(0, np.int64)
             return Occurrences(none, np.zeros(0, np.uint64), none, none, np.zeros(0, np.bool_))
+        if len(self.owners) == 1:
+            return Occurrences(
+                self.owners[0], self.words[0], self.starts[0], self.lengths[0], self.is_packed[0]
+            )
         return Occurrences(
             np.concatenate(self.owners),
             np.concatenate(self.words),
@@ -152,7 +156,11 @@ class WireReader:
     def _read_step(self, rows: Integers) -> None:
         cursors = self._cursors
         tags = cursors.varints(rows)
-        is_known = np.isin(tags, self._known_tags) if len(tags) else np.zeros(0, np.bool_)
+        tag = int(tags[0])
+        if tag in self._tags and (tags == tag).all() and not cursors.is_faulty[rows].any():
+            self._read_field(tag, rows)
+            return
+        is_known = np.isin(tags, self._known_tags)
         if not is_known.all():
             has_number = np.isin(tags >> np.uint64(3), self._numbers)
             cursors.fail_where(rows, ~is_known & has_number, *_WRONG_WIRE_TYPE)

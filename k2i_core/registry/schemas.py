@@ -99,6 +99,18 @@ class RegistrySchemas:
         except (NotInRegistryError, _BrokenSchemaError):
             return None
 
+    def subject_count(self) -> int:
+        """Ask once how many subjects there are, to see whether the registry answers.
+
+        Raises:
+            UnavailableError, ConfigError: As `fetch`.
+
+        """
+        answer = self._client.ask("subjects")
+        if not isinstance(answer, list):
+            raise _strange_answer()
+        return len(cast("list[object]", answer))
+
     def _keep(self, schema_id: int, found: WriterSchema | NoSuchSchema) -> None:
         believed_until = self._clock.boot_seconds() + self._settings.cache_seconds
         with self._lock:

@@ -14,6 +14,7 @@ from k2i_core.errors import ConfigError, K2iError, UnavailableError
 from k2i_core.iceberg.failures import translated
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.query.data_files import check_select
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import open_source
 from k2i_core.wiring.settings import catalog_opener
 
@@ -43,6 +44,9 @@ def check_connections(pipeline: Pipeline) -> list[Connection]:
         ]
     finally:
         source.close()
+    if pipeline.format.schema_registry is not None:
+        formats = Formats(pipeline, clock)
+        results.append(_asked("registry", lambda: formats.describe_registry() or ""))
     open_catalog = catalog_opener(pipeline)
     results.append(_asked("catalog", lambda: _describe_tables(pipeline, open_catalog())))
     results.append(_asked("warehouse", lambda: _probe_warehouse(pipeline, open_catalog())))

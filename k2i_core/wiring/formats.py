@@ -57,6 +57,9 @@ class Formats:
         registry = pipeline.format.schema_registry
         self._schemas = None if registry is None else _open_registry(registry, clock)
         self._file_schema = _file_schema(pipeline)
+        # Kept over decoders, because each column that is added makes new ones. Written by any
+        # thread: whichever is last, the readers of one schema are alike.
+        self._readers: dict[WriterSchema, WriterReader] = {}
         if self._file_schema is not None:
             self._make_reader_of_file(self._file_schema)
 
@@ -69,6 +72,15 @@ class Formats:
         """Return a decoder for the current columns."""
         may_add_columns = self._pipeline.table.schema_evolution != "strict"
         return self._decoder(row_schema, may_add_columns=may_add_columns)
+
+    def describe_registry(self) -> str | None:
+        """Ask the registry once, and say what it answers; None without a registry.
+
+        Raises:
+            UnavailableError, ConfigError: It does not answer, or refuses us.
+
+        """
+        return None if self._schemas is None else f"{self._schemas.subject_count()} subjects"
 
     def known_row_schema(self) -> pa.Schema | None:
         """Return the columns that a new table gets before any record is read; None: read some.
@@ -139,6 +151,11 @@ class Formats:
                 )
 
     def _make_reader(self, schema: WriterSchema) -> WriterReader:
+        if (known := self._readers.get(schema)) is None:
+            known = self._readers[schema] = self._new_reader(schema)
+        return known
+
+    def _new_reader(self, schema: WriterSchema) -> WriterReader:
         self._check_language(schema)
         format_ = self._pipeline.format
         if schema.language is SchemaLanguage.AVRO:

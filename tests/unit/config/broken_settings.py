@@ -182,7 +182,46 @@ BROKEN_SETTINGS = [
     (
         "a format that does not exist",
         {"format": "{value: xml}"},
-        'orders.yaml:11: format.value: "xml" is not allowed; write one of json, avro, protobuf, json_schema, string, raw',
+        (
+            'orders.yaml:11: format.value: "xml" is not allowed; '
+            "write one of json, avro, protobuf, json_schema, string, raw"
+        ),
+    ),
+    (
+        "a format without its schema",
+        {"format": "{value: avro}"},
+        'orders.yaml:11: format.value: "avro" needs schema_registry or schema_file',
+    ),
+    (
+        "a schema from two places",
+        {"format": "{value: avro, schema_file: a.avsc, schema_registry: {url: 'http://r:8081'}}"},
+        "orders.yaml:11: format.schema_file: stands beside schema_registry; write one of them",
+    ),
+    (
+        "a schema that nothing reads",
+        {"format": "{value: json, schema_file: a.avsc}"},
+        "orders.yaml:11: format.schema_file: is not used by format json; leave it out",
+    ),
+    (
+        "subjects by a message that is not named",
+        {"format": "{value: avro, schema_registry: {url: 'http://r', subject_strategy: record}}"},
+        "orders.yaml:11: format.message: is required when subject_strategy is record",
+    ),
+    (
+        "a registry with a user in its address",
+        {"format": "{value: avro, schema_registry: {url: 'http://me:secret@r:8081'}}"},
+        (
+            "orders.yaml:11: format.schema_registry.url: has a user in it; "
+            "write username and password beside it"
+        ),
+    ),
+    (
+        "half of a user",
+        {"format": "{value: avro, schema_registry: {url: 'http://r:8081', username: me}}"},
+        (
+            "orders.yaml:11: format.schema_registry.password: "
+            "is required, because the other half is there"
+        ),
     ),
     (
         "a catalog that cannot append",

@@ -8,11 +8,18 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2i_core.ingest.decoding import DecodeSettings, WiderSchema, decode_batch, fingerprint
+from k2i_core.ingest.decoding import (
+    DecodeSettings,
+    MissingSchemas,
+    WiderSchema,
+    decode_batch,
+    fingerprint,
+)
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
     POLLED_SCHEMA,
+    DecodedBatch,
     DecodedValues,
     DecodeFailure,
     PolledBatch,
@@ -132,6 +139,28 @@ def test_a_wider_schema_is_handed_back_before_anything_is_counted():
             return DecodedValues(rows, proposed_schema=wider)
 
     assert decode_batch(polled({P0: [GOOD]}), Widening(), SETTINGS, 0) == WiderSchema(wider)
+
+
+def test_missing_schemas_are_handed_back_before_anything_is_counted():
+    class Asking(JudgingDecoder):
+        def decode(self, values: pa.BinaryArray) -> DecodedValues:
+            rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+            return DecodedValues(rows, missing_schema_ids=frozenset({7}))
+
+    found = decode_batch(polled({P0: [GOOD]}), Asking(), SETTINGS, 0)
+    assert found == MissingSchemas(frozenset({7}))
+
+
+def test_a_dead_letter_names_the_schema_of_its_record():
+    class Naming(JudgingDecoder):
+        def decode(self, values: pa.BinaryArray) -> DecodedValues:
+            rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+            failure = DecodeFailure(0, "invalid_encoding", "cut off", schema_id=7)
+            return DecodedValues(rows, pa.array([], pa.int64()), (failure,))
+
+    decoded = decode_batch(polled({P0: [BAD]}), Naming(), SETTINGS, 0)
+    assert isinstance(decoded, DecodedBatch)
+    assert decoded.dead_letters.column("schema_id").to_pylist() == [7]
 
 
 def test_failures_for_the_same_reason_share_a_fingerprint():

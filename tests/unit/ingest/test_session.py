@@ -6,6 +6,7 @@ stages over fakes; the many orders of events are the simulation's part.
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 
 from k2i_core.crash_points import CrashPoint
@@ -23,6 +24,7 @@ from k2i_core.ingest.session import (
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.ledger import Share
 from k2i_core.offsets import TopicPartition
+from k2i_core.records import DecodedValues
 from tests.fakes.inline_executor import InlineExecutor
 from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
 from tests.fakes.memory_files import MemoryFiles, MemoryTargets
@@ -57,7 +59,7 @@ class Setup:
         self.hot = NoHotRows()
 
     def session(
-        self, flush: FlushLimits = FLUSH, observe=None, lanes: Lanes | None = None
+        self, flush: FlushLimits = FLUSH, observe=None, lanes: Lanes | None = None, **schemas
     ) -> Session:
         log = MemoryTransactionLog(self.host, self.ids.token())
         observe = observe or self.seen.append
@@ -81,10 +83,11 @@ class Setup:
             targets=MemoryTargets(
                 self.files, TABLES, ROW_SCHEMA, log, self.clock, self.ids.token, observe=observe
             ),
-            make_decoder=lambda _: JudgingDecoder(),
+            make_decoder=schemas.pop("make_decoder", lambda _: JudgingDecoder()),
             log=log,
             clock=self.clock,
             hot=self.hot,
+            **schemas,
         )
         return Session(
             parts,
@@ -119,6 +122,44 @@ class Setup:
 @pytest.fixture
 def setup() -> Setup:
     return Setup()
+
+
+class AskingDecoder(JudgingDecoder):
+    """Wants schema 7 before it decodes anything."""
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()
+        self._known = known
+
+    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+        if 7 in self._known:
+            return super().decode(values)
+        rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+        return DecodedValues(rows, missing_schema_ids=frozenset({7}))
+
+
+def test_schemas_are_fetched_and_the_batch_is_decoded_again(setup):
+    known: set[int] = set()
+    session = setup.session(make_decoder=lambda _: AskingDecoder(known), fetch_schemas=known.update)
+    session.start()
+    setup.run_until_caught_up(session)
+    assert setup.broken() == []
+
+
+def test_a_registry_that_is_away_ends_the_session_and_gives_up_no_record(setup):
+    def away(_: frozenset[int]) -> None:
+        message = "the registry is away"
+        raise UnavailableError(message)
+
+    session = setup.session(make_decoder=lambda _: AskingDecoder(set()), fetch_schemas=away)
+    session.start()
+    with pytest.raises(UnavailableError, match="away"):
+        setup.run_until_caught_up(session)
+    session.abandon()
+    again = setup.session()
+    again.start()
+    setup.run_until_caught_up(again)
+    assert setup.broken() == []
 
 
 def test_a_session_reads_to_the_end_and_flushes_the_rest_when_stopped(setup):

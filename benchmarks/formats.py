@@ -1,0 +1,232 @@
+"""`formats`: what decoding one record costs in each format, flat and nested, side by side.
+
+The same records in JSON, Avro and Protobuf, in memory, on one thread, in batches of a poll. The
+formats take turns in every run, so that a machine with other work slows all of them alike.
+"""
+
+import base64
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+from google.protobuf import message_factory
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Figure, Group, Result, figure
+from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.json_decoder import JsonDecoder
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.schema_decoder import SchemaDecoder
+from k2i_core.ingest.ports import Decoder
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+
+BATCH_ROWS = 20_000
+"""What a poll gives at most."""
+
+BATCHES = 5
+"""Larger: more different records, and more time to make them; smaller: a repeated batch is fast
+because it is in the processor's cache."""
+
+ROUNDS = 3
+
+TIME = {"type": "long", "logicalType": "timestamp-millis"}
+_FLAT_FIELDS: list[tuple[str, Any, str]] = [
+    ("id", "long", "int64"),
+    ("customer_id", "long", "int64"),
+    ("quantity", "int", "int32"),
+    ("price", "double", "double"),
+    ("at", TIME, "google.protobuf.Timestamp"),
+    ("is_paid", "boolean", "bool"),
+    ("status", "string", "string"),
+    ("city", "string", "string"),
+    ("email", ["null", "string"], "optional string"),
+]
+_ITEM_FIELDS = [("sku", "string"), ("count", "int"), ("price", "double")]
+_PROTO = """
+syntax = "proto3";
+import "google/protobuf/timestamp.proto";
+message Row {{ {fields} }}
+message Address {{ string street = 1; string city = 2; optional string code = 3; }}
+message Item {{ string sku = 1; int32 count = 2; double price = 3; }}
+"""
+_NESTED_PROTO_FIELDS = (
+    "Address address = 20; repeated Item items = 21; map<string, string> labels = 22;"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One format's decoder and its batches."""
+
+    name: str
+    decoder: Decoder
+    batches: list[pa.BinaryArray]
+
+    @property
+    def byte_count(self) -> float:
+        """Bytes of a record."""
+        return sum(batch.nbytes for batch in self.batches) / (BATCHES * BATCH_ROWS)
+
+
+def run(bench: Bench) -> Result:
+    """Measure all formats on flat and on nested records."""
+    groups: list[Group] = []
+    for name, is_nested in (("flat", False), ("nested", True)):
+        bench.say(f"making {name} records")
+        records = _records(BATCH_ROWS * BATCHES, is_nested=is_nested)
+        cases = _cases(records, is_nested=is_nested)
+        figures: list[Figure] = []
+        costs: dict[str, list[float]] = {case.name: [] for case in cases}
+        for _ in range(bench.options.repeat):
+            for case in cases:
+                costs[case.name].append(_cost(case))
+        for case in cases:
+            heading = f"{case.name}, {case.byte_count:.0f} B"
+            figures.append(figure(heading, "ns/row", *costs[case.name]))
+        figures += [
+            figure(
+                f"{case.name} to json",
+                "×",
+                *(a / b for a, b in zip(costs[case.name], costs["json"], strict=True)),
+            )
+            for case in cases[1:]
+        ]
+        groups.append(Group(f"{name}, {BATCHES * BATCH_ROWS:,} rows", tuple(figures)))
+    return Result(
+        "formats",
+        {"repeat": bench.options.repeat},
+        tuple(groups),
+        ("ns/row: processor time of Decoder.decode on batches in memory, one thread",),
+    )
+
+
+def _cost(case: _Case) -> float:
+    started = time.process_time()
+    for _ in range(ROUNDS):
+        for batch in case.batches:
+            assert not case.decoder.decode(batch).failures
+    return (time.process_time() - started) / (ROUNDS * BATCHES * BATCH_ROWS) * 1e9
+
+
+def encoded_samples(count: int) -> list[tuple[Decoder, list[bytes]]]:
+    """Return each format's decoder, and different nested records of the format."""
+    return [
+        (case.decoder, [value for value in case.batches[0].to_pylist() if value is not None])
+        for case in _cases(_records(count, is_nested=True), is_nested=True)
+    ]
+
+
+def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]:
+    avro_schema = _avro_schema(is_nested=is_nested)
+    avro = WriterSchema(None, SchemaLanguage.AVRO, json.dumps(avro_schema))
+    columns = AvroReader(avro).row_schema
+    encode_avro, encode_proto, proto = _encoders(avro_schema, is_nested=is_nested)
+    return [
+        _Case(
+            "json", JsonDecoder(columns, time_formats={"at": "epoch_ms"}), _batches(records, _json)
+        ),
+        _Case("avro", SchemaDecoder(columns, avro, AvroReader), _batches(records, encode_avro)),
+        _Case("protobuf", proto, _batches(records, encode_proto)),
+    ]
+
+
+def _batches(
+    records: list[dict[str, Any]], encode: Callable[[dict[str, Any]], bytes]
+) -> list[pa.BinaryArray]:
+    made: list[pa.BinaryArray] = []
+    for start in range(0, len(records), BATCH_ROWS):
+        batch = pa.array([encode(r) for r in records[start : start + BATCH_ROWS]], pa.binary())
+        assert isinstance(batch, pa.BinaryArray)
+        made.append(batch)
+    return made
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _records(count: int, *, is_nested: bool) -> list[dict[str, Any]]:
+    chosen = np.random.default_rng(7)
+    numbers = chosen.integers(0, 10**6, (count, 8)).tolist()
+    texts = [base64.b32encode(chosen.bytes(10)).decode().lower() for _ in range(1000)]
+    made: list[dict[str, Any]] = []
+    for index, (a, b, c, d, e, f, g, h) in enumerate(numbers):
+        record: dict[str, Any] = {
+            "id": index,
+            "customer_id": a,
+            "quantity": b % 20,
+            "price": c / 100,
+            "at": 1_780_000_000_000 + index * 7 + d % 7,
+            "is_paid": e % 2 == 0,
+            "status": ("new", "paid", "sent")[f % 3],
+            "city": texts[g % 100],
+            "email": f"{texts[h % 1000]}@example.org" if h % 4 else None,
+        }
+        if is_nested:
+            record["address"] = {
+                "street": f"{texts[a % 1000]} {b % 99}",
+                "city": texts[c % 100],
+                "code": str(d % 99_999) if d % 3 else None,
+            }
+            record["items"] = [
+                {"sku": texts[(e + n) % 1000], "count": n + 1, "price": (f + n) / 100}
+                for n in range(g % 4)
+            ]
+            record["labels"] = {f"k{n}": texts[(h + n) % 1000] for n in range(h % 3)}
+        made.append(record)
+    return made
+
+
+def _avro_schema(*, is_nested: bool) -> dict[str, Any]:
+    fields: list[dict[str, Any]] = [{"name": n, "type": avro} for n, avro, _ in _FLAT_FIELDS]
+    if is_nested:
+        address = [{"name": n, "type": "string"} for n in ("street", "city")]
+        address.append({"name": "code", "type": ["null", "string"]})  # pyright: ignore[reportArgumentType] - JSON
+        item = [{"name": name, "type": type_} for name, type_ in _ITEM_FIELDS]
+        fields += [
+            {"name": "address", "type": {"type": "record", "name": "Address", "fields": address}},
+            {
+                "name": "items",
+                "type": {
+                    "type": "array",
+                    "items": {"type": "record", "name": "Item", "fields": item},
+                },
+            },
+            {"name": "labels", "type": {"type": "map", "values": "string"}},
+        ]
+    return {"type": "record", "name": "Row", "fields": fields}
+
+
+def _encoders(
+    avro_schema: dict[str, Any], *, is_nested: bool
+) -> tuple[Callable[[dict[str, Any]], bytes], Callable[[dict[str, Any]], bytes], Decoder]:
+    parsed = fastavro.parse_schema(avro_schema)
+
+    def encode_avro(record: dict[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        fastavro.schemaless_writer(buffer, parsed, record)
+        return buffer.getvalue()
+
+    fields = " ".join(f"{t} {n} = {i};" for i, (n, _, t) in enumerate(_FLAT_FIELDS, start=1))
+    text = _PROTO.format(fields=fields + (_NESTED_PROTO_FIELDS if is_nested else ""))
+    writer = WriterSchema(None, SchemaLanguage.PROTOBUF, text)
+    compiled = read_descriptors(compile_proto(writer), FILE_NAME)
+    make = message_factory.GetMessageClass(compiled.pool.FindMessageTypeByName("Row"))
+
+    def encode_proto(record: dict[str, Any]) -> bytes:
+        milliseconds = record["at"]
+        message: Any = make(**{name: part for name, part in record.items() if name != "at"})
+        message.at.FromMilliseconds(milliseconds)
+        return message.SerializeToString()
+
+    reader = ProtoReader(compiled, "Row", is_framed=False)
+    decoder = SchemaDecoder(reader.row_schema, writer, lambda _: reader)
+    return encode_avro, encode_proto, decoder

@@ -1,0 +1,89 @@
+"""What docs/formats.md says is what the program does.
+
+Goal: no row of a table of types and no example can become untrue unnoticed. Method: take every
+table row and YAML block out of the page and try it against the code.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from k2i_core.config.load import read_pipeline
+from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.json_schema import columns_of
+from k2i_core.decode.json_trees import ErrorClass
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+
+PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+NO_COLUMN = "no column"
+
+
+def table_of(heading: str) -> list[tuple[str, str]]:
+    section = PAGE.split(f"\n### {heading}\n")[1].split("\n##")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return [
+        (example, column.strip())
+        for examples, column in rows
+        for example in re.findall(r"`([^`]+)`", examples)
+    ]
+
+
+def text_of(schema: pa.Schema) -> str:
+    assert schema.names[-1] == "last"
+    return arrow_type_text(schema.field("x").type) if len(schema.names) > 1 else NO_COLUMN
+
+
+@pytest.mark.parametrize(("example", "column"), table_of("Avro"))
+def test_avro_types_become_what_the_page_says(example: str, column: str) -> None:
+    fields = [{"name": "x", "type": json.loads(example)}, {"name": "last", "type": "int"}]
+    text = json.dumps({"type": "record", "name": "Row", "fields": fields})
+    schema = AvroReader(WriterSchema(1, SchemaLanguage.AVRO, text)).row_schema
+    assert text_of(schema) == column
+
+
+@pytest.mark.parametrize(("example", "column"), table_of("JSON Schema"))
+def test_json_schemas_become_what_the_page_says(example: str, column: str) -> None:
+    properties = {"x": json.loads(example), "last": {"type": "integer"}}
+    text = json.dumps({"type": "object", "properties": properties})
+    assert text_of(columns_of(WriterSchema(1, SchemaLanguage.JSON_SCHEMA, text))) == column
+
+
+def test_protobuf_types_become_what_the_page_says() -> None:
+    table = table_of("Protobuf")
+    imports = ("timestamp", "duration", "wrappers", "struct", "empty")
+    lines = [f'import "google/protobuf/{name}.proto";' for name in imports]
+    rows = [
+        f"message M{n} {{ {kind} x = 1; int32 last = 2; }}" for n, (kind, _) in enumerate(table)
+    ]
+    others = "enum Color { NONE = 0; } message Item { string sku = 1; }"
+    text = "\n".join(['syntax = "proto3";', *lines, others, *rows])
+    serialized = compile_proto(WriterSchema(1, SchemaLanguage.PROTOBUF, text))
+    compiled = read_descriptors(serialized, FILE_NAME)
+    found = [
+        (kind, text_of(ProtoReader(compiled, f"M{n}", is_framed=True).row_schema))
+        for n, (kind, _) in enumerate(table)
+    ]
+    assert found == table
+
+
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_example_is_a_valid_pipeline(block: str) -> None:
+    assert read_pipeline(block, "formats.md").format.value in ("avro", "protobuf")
+
+
+def test_there_are_examples_and_every_error_class_named_exists() -> None:
+    assert len(BLOCKS) >= 2
+    section = PAGE.split("## Dead letters of these formats")[1]
+    named = re.findall(r"^\| `([a-z_0-9]+)`", section, re.MULTILINE)
+    assert set(named) <= {str(each) for each in ErrorClass}
+    assert len(named) >= 5
