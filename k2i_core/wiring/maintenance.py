@@ -4,6 +4,8 @@ Nothing here needs a running worker or stops one. Every step may run beside any 
 once, and again after it was killed.
 """
 
+from dataclasses import replace
+
 from k2i_core.clock import Clock, RandomIds
 from k2i_core.config import Pipeline
 from k2i_core.crash_points import Observer, ignore
@@ -18,6 +20,10 @@ from k2i_core.maintenance.manifests import rewrite_table_manifests
 from k2i_core.maintenance.orphans import sweep_table
 from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
 from k2i_core.wiring.settings import catalog_opener, commit_limits
+
+COMMIT_ATTEMPTS_MAX = 100
+"""Requests of one commit. Fewer than that, and appends without a pause starve a compaction, whose
+attempts take longer than theirs; more waits longer on a table that somebody else keeps changing."""
 
 
 def tables_of(pipeline: Pipeline) -> tuple[str, ...]:
@@ -202,7 +208,7 @@ def _maintained(
         gateway,
         clock,
         ids,
-        commit_limits(pipeline),
+        replace(commit_limits(pipeline), attempt_count_max=COMMIT_ATTEMPTS_MAX),
         log_attempt=lambda _table, _snapshot_id: None,
         observe=observe,
     )
