@@ -58,6 +58,10 @@ OPERATION = "compaction"
 COMMIT_GROUPS_MAX = 32
 """Groups of one commit. Larger loses more work to a kill; smaller makes more snapshots."""
 
+COMMIT_FILES_MAX = 2_000
+"""Files that one commit replaces, or one group's. Larger makes every attempt slower, until appends
+win all races; smaller makes more snapshots."""
+
 COMMIT_SECONDS_MAX = 30.0
 """How long a proven group waits for others. Larger loses more to a kill, and to another
 compactor; smaller makes more snapshots."""
@@ -272,7 +276,8 @@ class _Run:
                 raise
         left_count = sum(1 for _ in remaining)
         if left_count:
-            self._outcome.notes.append(f"groups left for the next run, time is up: {left_count}")
+            why = "the run ended early" if self._stopping.is_set() else "time is up"
+            self._outcome.notes.append(f"groups left for the next run, {why}: {left_count}")
 
     def _start(
         self,
@@ -328,14 +333,19 @@ class _Run:
                 raise
             self._lose(1)
             return
+        if self._stopping.is_set():
+            return
         if not self._waiting:
             self._waiting_since = self._table.clock.boot_seconds()
         self._waiting.append(proven)
 
     def _is_worth_a_commit(self) -> bool:
         waited = self._table.clock.boot_seconds() - self._waiting_since
+        file_count = sum(len(proven.group.files) for proven in self._waiting)
         return bool(self._waiting) and (
-            len(self._waiting) >= COMMIT_GROUPS_MAX or waited >= COMMIT_SECONDS_MAX
+            len(self._waiting) >= COMMIT_GROUPS_MAX
+            or file_count >= COMMIT_FILES_MAX
+            or waited >= COMMIT_SECONDS_MAX
         )
 
     def _commit(self) -> None:

@@ -21,6 +21,10 @@ GROUP_TARGETS_MAX = 4
 """Files of the target size that one group may become. Larger sorts over more rows, and loses more
 work to a conflict; smaller leaves more remainders, each a small file."""
 
+GROUP_FILES_MAX = 1_000
+"""Larger makes every attempt to commit slower, which names each file that goes, until appends win
+all races; smaller needs more runs where files are tiny."""
+
 YOUNG_SECONDS = 60.0
 """Files younger than this belong to an Iceberg partition that is being written, and wait for their
 siblings. Larger leaves new files alone for longer; smaller rewrites the newest rows twice."""
@@ -198,7 +202,8 @@ def _packed(files: Sequence[LiveFile], byte_count_max: int) -> Iterable[tuple[Li
     packed: list[LiveFile] = []
     byte_count = 0
     for file in files:
-        if packed and byte_count + file.byte_count > byte_count_max:
+        is_full = byte_count + file.byte_count > byte_count_max or len(packed) >= GROUP_FILES_MAX
+        if packed and is_full:
             yield tuple(packed)
             packed, byte_count = [], 0
         packed.append(file)

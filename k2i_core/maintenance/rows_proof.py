@@ -98,16 +98,17 @@ class RowProof:
             UnavailableError: A file cannot be read.
 
         """
-        by_shape: dict[str, list[str]] = {}
+        by_shape: dict[tuple[str, str], list[str]] = {}
         for path in paths:
-            by_shape.setdefault(self._projection(path), []).append(path)
+            by_shape.setdefault(self._shape(path), []).append(path)
         parts = [
-            f"SELECT {projection} FROM read_parquet([{_listed(group)}])"  # noqa: S608 - quoted
-            for projection, group in by_shape.items()
+            # Without a look at folder names, which to DuckDB are columns.
+            f"SELECT {projection} "  # noqa: S608 - quoted
+            f"FROM read_parquet([{_listed(group)}], hive_partitioning = false)"
+            for (projection, _), group in by_shape.items()
         ]
         if not parts:
-            nothing = ", ".join(f"NULL::INTEGER AS {quote_name(n)}" for n in self._schema.names)
-            parts.append(f"SELECT {nothing} WHERE FALSE")
+            parts.append(f"SELECT {self._projection({})} WHERE FALSE")
         names = self._figure_names()
         sql = f"SELECT {', '.join(self._figures())} FROM ({' UNION ALL '.join(parts)})"  # noqa: S608 - names and paths are quoted
         try:
@@ -141,13 +142,17 @@ class RowProof:
                 names += [f"{field.name}: least value", f"{field.name}: greatest value"]
         return names
 
-    def _projection(self, path: str) -> str:
-        """Return the select list that makes the table's columns of a file's."""
+    def _shape(self, path: str) -> tuple[str, str]:
+        """Return the select list for a file, and what its columns are: DuckDB reads like ones."""
         with translated(f"read the footer of a file of table {'.'.join(self._table.name())}"):
             # Safe because every FileIO of PyIceberg opens a binary file object.
             stream = cast("IO[bytes]", self._table.io.new_input(path).open())
             with stream, pq.ParquetFile(stream) as parquet:
-                given = {field_id_of(f): f for f in parquet.schema_arrow}
+                given = parquet.schema_arrow
+        return self._projection({field_id_of(f): f for f in given}), str(given.remove_metadata())
+
+    def _projection(self, given: "Mapping[int | None, pa.Field[Any]]") -> str:
+        """Return the select list that makes the table's columns of a file's."""
         return ", ".join(
             f"{_column(given.get(field_id_of(f)), f)} AS {quote_name(f.name)}" for f in self._schema
         )

@@ -137,6 +137,14 @@ def test_a_group_is_no_larger_than_a_few_targets() -> None:
     assert [len(group.files) for group in plan.groups] == [5, 5, 2]
 
 
+def test_a_group_has_no_more_files_than_an_attempt_can_name_quickly() -> None:
+    tiny = [file(n, 1) for n in range(2_500)]
+
+    plan = plan_compaction(tiny, rules(target_file_bytes=10_000))
+
+    assert [len(group.files) for group in plan.groups] == [1_000, 1_000, 500]
+
+
 def test_every_thread_has_a_group_when_there_is_enough_for_full_files() -> None:
     files = [file(n, 70) for n in range(4)]
 
