@@ -174,10 +174,11 @@ def check_specs(*, is_full: bool, has_unique_key: bool) -> tuple[CheckSpec, ...]
 def specs_of(pipeline: Pipeline, *, is_full: bool) -> tuple[CheckSpec, ...]:
     """Return the checks that an audit of a pipeline evaluates: k2i's own, then the file's."""
     own = check_specs(is_full=is_full, has_unique_key=bool(pipeline.monitoring.unique_key))
+    shown = {check["name"]: check["sql"] for check in pipeline.redacted()["checks"]}
     users = tuple(
         CheckSpec(
             check.name,
-            f"No row is returned by: {check.sql.strip()}",
+            f"No row is returned by: {shown[check.name].strip()}",
             "look at the rows with `k2i query` and the check's SQL",
             is_error=check.severity == "error",
             is_full_only=check.over == "table",

@@ -3,6 +3,7 @@
 Facts in, an answer for each check out, as in `table_checks`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -254,5 +255,13 @@ def judge_user_check(name: str, row_count: int, *, is_error: bool) -> AuditAnswe
 
 
 def not_evaluated(name: str, reason: str, *, is_error: bool = True) -> AuditAnswer:
-    """Return the answer of a check that could not look at what it judges."""
-    return AuditAnswer(name, (f"could not be evaluated: {reason}",), {}, is_error=is_error)
+    """Return the answer of a check that could not look at what it judges.
+
+    Args:
+        name: Of the check.
+        reason: Why; texts in single quotes are left out, which is how DuckDB repeats values.
+        is_error: Whether the check is one that fails, or warns.
+
+    """
+    told = re.sub(r"'[^']*'?", "'…'", reason)
+    return AuditAnswer(name, (f"could not be evaluated: {told}",), {}, is_error=is_error)

@@ -61,6 +61,9 @@ from k2i_core.wiring.whole_table import WholeTable
 AUDIT_LIMITS = QueryLimits(seconds_max=600.0)
 """More holds a core from the workers for longer; less gives up on a table after a long outage."""
 
+WHOLE_LIMITS = QueryLimits(seconds_max=4 * 3_600.0)
+"""Of an audit of everything. More hides one that hangs; less gives up on large tables."""
+
 Report = Callable[[str], None]
 
 
@@ -111,7 +114,7 @@ def audit_table(
     state: AuditState | None,
     *,
     is_full: bool = False,
-    limits: QueryLimits = AUDIT_LIMITS,
+    limits: QueryLimits | None = None,
     report: Report = _silent,
 ) -> TableAudit:
     """Audit what came into a table since the last audit, or all of it.
@@ -120,7 +123,7 @@ def audit_table(
         pipeline: Whose tables.
         state: Of the last audit that held; None for everything.
         is_full: Whether all of the table is audited, and what only a full audit asks, too.
-        limits: Of each step that reads rows.
+        limits: Of each step that reads rows; None for what suits the amount.
         report: Told what is being looked at.
 
     Raises:
@@ -134,6 +137,7 @@ def audit_table(
     entry = stored_ledger(inspected).entry
     since = None if is_full else state
     delta, scope = _looked_at(inspected.table, entry, since)
+    limits = limits or (WHOLE_LIMITS if delta.is_whole else AUDIT_LIMITS)
     with closing(TableFacts(inspected.table, delta, scope, limits)) as facts:
         audit = _Audit(pipeline, inspected.table, delta, scope, facts, limits)
         report("files")

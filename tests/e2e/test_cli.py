@@ -286,6 +286,7 @@ def test_no_command_prints_a_secret(kafka, topic, tmp_path: Path) -> None:
         ["validate", "--connect"],
         ["status"],
         ["verify", "--json"],
+        ["check", "--full"],
         ["query", "SELECT 1"],
         ["--log-level", "debug", "ingest", "--max-seconds", "4", "--port", "0"],
     ):

@@ -7,6 +7,7 @@ Method: a real table, committed to as a worker does; one fault at a time is seed
 """
 
 import json
+import random
 from dataclasses import replace
 
 import pyarrow as pa
@@ -474,9 +475,59 @@ def test_a_partitioned_table_is_audited_like_any_other(tmp_path):
     assert failed(orders.audit(is_full=True)) == set()
 
 
+def test_files_that_a_commit_carried_into_a_new_manifest_are_not_new(orders, monkeypatch):
+    monkeypatch.setattr("k2i_core.iceberg.manifests.MERGE_COUNT", 2)
+    for _ in range(3):
+        orders.commit()
+    found = orders.audit()
+
+    assert (failed(found), found.file_count, found.offset_count) == (set(), 3, 240)
+
+
+def test_what_a_record_holds_is_not_repeated_when_a_users_check_stumbles_over_it(tmp_path):
+    sql = "SELECT * FROM orders WHERE CAST(note AS INTEGER) < 0"
+    orders = AuditedTable(tmp_path, checks=[{"name": "numbers", "sql": sql}])
+    orders.commit(note="a secret of somebody")
+    (fault,) = faults(orders.audit(), "numbers")
+
+    assert "Could not convert string" in fault
+    assert "secret" not in fault
+
+
 def test_rewriting_manifests_only_changes_nothing(orders):
     orders.commit()
     orders.replace([], [], operation="manifests")
     orders.commit()
 
     assert failed(orders.audit()) == set()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_to_a_sound_table_it_is_not_accused(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr("k2i_core.iceberg.manifests.MERGE_COUNT", 3)
+    dice = random.Random(seed)
+    orders = AuditedTable(tmp_path)
+    orders.commit(5)
+
+    def expire() -> None:
+        table = orders.table
+        ids = [s.snapshot_id for s in table.metadata.snapshots[:-1]]
+        table.maintenance.expire_snapshots().by_ids(ids[: dice.randint(0, len(ids))]).commit()
+
+    deeds = {
+        "commit": lambda: orders.commit(dice.randint(1, 30)),
+        "rewrite": orders.rewrite,
+        "rewrite manifests": lambda: orders.replace([], [], operation="manifests"),
+        "expire": expire,
+        "audit": orders.audit,
+    }
+    done: list[str] = []
+    for _ in range(14):
+        deed = dice.choices(list(deeds), [6, 2, 1, 1, 3])[0]
+        done.append(deed)
+        found = deeds[deed]()
+        if deed == "audit":
+            assert failed(found) == set(), done
+
+    assert failed(orders.audit()) == set(), done
+    assert failed(orders.audit(is_full=True)) == set(), done
