@@ -79,7 +79,7 @@ def decimal(precision: int, scale: int) -> Callable[[bytes], Decimal]:
         number = int.from_bytes(stored, "big", signed=True)
         if not stored or abs(number) >= 10**precision:
             raise UnfitError
-        return Decimal(number).scaleb(-scale)
+        return Decimal(f"{number}E-{scale}")  # arithmetic would round to 28 digits
 
     return shown
 
