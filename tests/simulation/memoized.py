@@ -9,6 +9,7 @@ from k2i_core import ledger
 from k2i_core.iceberg import ancestry, operations
 from k2i_core.ingest import decoding, session
 from k2i_core.ingest.decoding import DecodeSettings
+from k2i_core.ingest.ports import FetchSchemas
 from k2i_core.records import DecodedBatch, PolledBatch
 from tests.fakes.judging_decoder import JudgingDecoder
 
@@ -23,11 +24,15 @@ def memoized() -> Iterable[Any]:
     """Return the patches."""
     yield patch.object(ancestry, "decode_entry", decode_entry)
     yield patch.object(operations, "decode_entry", decode_entry)
-    yield patch.object(session, "decode_batch", _decode_batch)
+    yield patch.object(session, "decode_fetching", _decode_fetching)
 
 
-def _decode_batch(
-    polled: PolledBatch, decoder: JudgingDecoder, settings: DecodeSettings, now_ms: int
+def _decode_fetching(
+    polled: PolledBatch,
+    decoder: JudgingDecoder,
+    settings: DecodeSettings,
+    now_ms: int,
+    _fetch_schemas: FetchSchemas,
 ) -> object:
     key = (
         polled.ranges,

@@ -368,16 +368,16 @@ def _dead_letters_by_range() -> Iterable[Patch]:
             for tp, n in from_offsets.items()
         }
 
-    decode_batch = session.decode_batch
+    decode_fetching = session.decode_fetching
 
-    def decode(polled: Any, decoder: Any, settings: DecodeSettings, now_ms: int) -> Any:
-        decoded = decode_batch(polled, decoder, replace(settings, verdicts={}), now_ms)
+    def decode(polled: Any, decoder: Any, settings: DecodeSettings, now_ms: int, fetch: Any) -> Any:
+        decoded = decode_fetching(polled, decoder, replace(settings, verdicts={}), now_ms, fetch)
         if isinstance(decoded, WiderSchema):
             return decoded
         return replace(decoded, dead_letters=_uncovered(decoded, settings))
 
     yield patch.object(MemoryVerdicts, "__call__", covered)
-    yield patch.object(session, "decode_batch", decode)
+    yield patch.object(session, "decode_fetching", decode)
 
 
 def _uncovered(decoded: DecodedBatch, settings: DecodeSettings) -> Any:
