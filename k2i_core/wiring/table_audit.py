@@ -53,6 +53,7 @@ from k2i_core.maintenance.sizes import is_small
 from k2i_core.offsets import TopicPartition
 from k2i_core.query.committed import QueryLimits, query
 from k2i_core.query.data_files import check_select
+from k2i_core.query.kept_metadata import kept_metadata
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target, stored_ledger
 from k2i_core.wiring.table_facts import TableFacts
@@ -138,8 +139,11 @@ def audit_table(
     since = None if is_full else state
     delta, scope = _looked_at(inspected.table, entry, since)
     limits = limits or (WHOLE_LIMITS if delta.is_whole else AUDIT_LIMITS)
-    with closing(TableFacts(inspected.table, delta, scope, limits)) as facts:
-        audit = _Audit(pipeline, inspected.table, delta, scope, facts, limits)
+    with (
+        kept_metadata(inspected.table) as table,
+        closing(TableFacts(table, delta, scope, limits)) as facts,
+    ):
+        audit = _Audit(pipeline, table, delta, scope, facts, limits)
         report("files")
         answers = audit.judge_metadata(since)
         report("rows")

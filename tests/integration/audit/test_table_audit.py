@@ -29,6 +29,7 @@ from pyiceberg.types import LongType, StringType
 from k2i_core.audit.catalogue import CATALOGUE
 from k2i_core.audit.delta_read import read_delta
 from k2i_core.audit.table_delta import Chain
+from k2i_core.wiring.table_audit import audit_table
 from tests.integration.audit.audited_table import P0, P1, AuditedTable, failed, faults, local
 
 
@@ -50,6 +51,26 @@ def test_a_sound_table_passes_and_the_next_audit_sees_only_what_is_new(orders):
 
     nothing_new = orders.audit()
     assert (failed(nothing_new), nothing_new.offset_count, nothing_new.file_count) == (set(), 0, 0)
+
+
+def test_a_worker_that_commits_faster_than_an_audit_reads_does_not_disturb_it(tmp_path):
+    orders = AuditedTable(
+        tmp_path,
+        monitoring={"unique_key": ["order_id"]},
+        checks=[{"name": "known", "sql": "SELECT 1 FROM orders WHERE FALSE", "over": "table"}],
+    )
+    orders.commit()
+    metadata = local(orders.table.metadata_location)
+
+    def report(stage: str) -> None:
+        for _ in range(12 if stage == "rows" else 0):
+            orders.commit(1)
+
+    found = audit_table(orders.pipeline, None, is_full=True, report=report)
+
+    assert not metadata.exists()
+    assert failed(found) == set()
+    assert all("cannot" not in fault for answer in found.answers for fault in answer.faults)
 
 
 def test_a_full_audit_passes_and_asks_everything(tmp_path):
