@@ -4,6 +4,8 @@ SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Half as many again as there are processors: much of what is tested waits for other processes.
+TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2 or 1)')
 
 # Programs start here by the hundred: compiling each one anew would cost more than running it.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,7 +30,7 @@ demo: setup ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live"
 	@$(BIN)/k2i dev $(ARGS)
 
 test: setup ## Every test, on real services that it starts and stops itself
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)

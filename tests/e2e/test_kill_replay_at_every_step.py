@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from k2i_core.wiring.row_audit import audit_rows
 
 from k2i_core.crash_points import CrashPoint
 from k2i_core.dead_letters.reading import Selection
 from k2i_core.dead_letters.replay import LetterStep
 from k2i_core.dead_letters.states import LetterState
 from k2i_core.wiring.dead_letters import drop, look_at, replay
+from k2i_core.wiring.table_audit import audit_table
 from tests.e2e.pipelines import ROOT, PipelineOnDisk
 from tests.e2e.test_replay import mixed, strict_pipeline, widen
 from tests.integration.kafka.source_driver import produce
@@ -76,7 +76,7 @@ def test_each_dead_letter_is_in_one_state_after_a_kill_at_every_step(
         assert count_of(pipeline, state) == done_count, step
         found = pipeline.assert_holds_here()
         assert found["rows"] + found["dead_letters"] == record_count
-        assert audit_rows(pipeline.settings, None).holds
+        assert audit_table(pipeline.settings, None).holds
         if step not in LANDED:
             done = {"replay": replay, "drop": drop}[what](pipeline.settings, Selection())
             assert done.snapshot_id is not None

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-from k2i_core.wiring.row_audit import audit_rows
 
 from k2i_core.cli.exits import Exit
 from k2i_core.dead_letters.reading import Selection
@@ -23,6 +22,7 @@ from k2i_core.dead_letters.replay import replay as replay_with
 from k2i_core.dead_letters.states import LetterState
 from k2i_core.errors import CorruptionError
 from k2i_core.wiring.dead_letters import drop, letter_parts, look_at, replay
+from k2i_core.wiring.table_audit import audit_table
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.integration.kafka.source_driver import produce
 
@@ -58,7 +58,7 @@ def mixed(count: int, start: int = 0) -> list[bytes]:
 
 def assert_true_everywhere(pipeline: PipelineOnDisk, rows: int, replayed: int) -> dict[str, Any]:
     found = pipeline.assert_holds_here()
-    audit = audit_rows(pipeline.settings, None)
+    audit = audit_table(pipeline.settings, None)
     assert audit.holds, audit.answers
     assert found["rows"] == rows
     assert sum(p["replayed"] for p in found["partitions"]) == replayed
@@ -160,7 +160,7 @@ def test_ingestion_goes_on_after_a_replay_with_the_new_counts(
 ) -> None:
     widen(ingested)
     replay(ingested.settings, EVERYTHING)
-    mark = audit_rows(ingested.settings, None).mark
+    state = audit_table(ingested.settings, None).state
     (name,) = ingested.settings.kafka.topics or ()
     produce(kafka.bootstrap_servers, name, mixed(30, start=30))
 
@@ -168,7 +168,7 @@ def test_ingestion_goes_on_after_a_replay_with_the_new_counts(
 
     found = assert_true_everywhere(ingested, rows=40, replayed=10)
     assert found["dead_letters"] == 20
-    since = audit_rows(ingested.settings, mark)
+    since = audit_table(ingested.settings, state)
     assert since.holds
     assert since.offset_count == 30
 
@@ -176,11 +176,11 @@ def test_ingestion_goes_on_after_a_replay_with_the_new_counts(
 def test_an_audit_since_a_mark_looks_at_everything_once_letters_became_rows(
     ingested: PipelineOnDisk,
 ) -> None:
-    mark = audit_rows(ingested.settings, None).mark
+    state = audit_table(ingested.settings, None).state
     widen(ingested)
     replay(ingested.settings, EVERYTHING)
 
-    since = audit_rows(ingested.settings, mark)
+    since = audit_table(ingested.settings, state)
 
     assert since.holds, since.answers
     assert since.offset_count == 30
