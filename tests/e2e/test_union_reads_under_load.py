@@ -1,9 +1,10 @@
 """Goal: every union read is exact while two workers write, flush every second and are killed (I4).
 
 Method: 20,000 events a second from real Kafka, in the long form also 200,000; readers in processes
-of their own check every view (`checking_reader`), in the long form at least 10,000 of them. A seed
-chooses whom to kill (SIGKILL), writer or reader, and when. The same is done with the rule taken
-out, hot rows joined by generation instead of by offset: it must be caught.
+of their own check every view (`checking_reader`), in the long form at least 10,000 of them while
+files are compacted and snapshots expire without a rest (`steady_maintenance`). A seed chooses
+whom to kill (SIGKILL), writer or reader, and when. The same is done with the rule taken out, hot
+rows joined by generation instead of by offset: it must be caught.
 """
 
 import json
@@ -77,6 +78,19 @@ class Stress:
             *options,
         )
 
+    def maintain(self) -> None:
+        self.maintenance.touch()
+        arguments = str(self.pipeline.path), str(self.maintenance)
+        self.run("-m", "tests.e2e.steady_maintenance", *arguments)
+
+    @property
+    def maintenance(self) -> Path:
+        return self.pipeline.directory / "maintenance.jsonl"
+
+    def compactions(self) -> int:
+        steps = [json.loads(line) for line in self.maintenance.read_text().splitlines()]
+        return sum(step.get("step") == "compaction" for step in steps)
+
     def kill_a_worker(self) -> None:
         number = self.chance.randrange(2)
         self.workers[number].kill()
@@ -131,9 +145,12 @@ def run_with_kills(
 ) -> None:
     """Kill for so long, or longer until so many reads were checked, at most four times as long.
 
-    Where reads are counted, one reader is spared: a start takes longer than hundreds of them.
+    Where reads are counted, one reader is spared, for a start takes longer than hundreds of them;
+    and maintenance goes on beside them.
     """
     stress.start(seconds + 5)
+    if reads_min:
+        stress.maintain()
     began = time.monotonic()
     reader = stress.read()
     spared = stress.read() if reads_min else reader
@@ -198,5 +215,7 @@ def test_union_reads_stay_exact_for_as_long_as_asked(
     for what in ("views", "snapshots", "scans", "queries", "hot_rows"):
         record_property(what, stress.checked(what))
     assert stress.checked("views") >= reads_min
+    record_property("compactions", stress.compactions())
+    assert stress.compactions()
     stress.pipeline.ingest_until_caught_up()
     stress.pipeline.assert_holds()
