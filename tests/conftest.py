@@ -153,6 +153,8 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
     """One S3 and Iceberg REST catalog for all tests; use a namespace of your own."""
     with ObjectStore(tmp_path_factory.mktemp("object_store")) as store:
         yield store
+        # Nobody needs it any more, and a clean stop waits half a minute for connections of clients.
+        store.kill()
 
 
 @pytest.fixture

@@ -141,26 +141,21 @@ def ending(stress: Stress) -> Iterator[None]:
 
 
 def run_with_kills(
-    stress: Stress, seconds: float, between: tuple[float, float], reads_min: int = 0
+    stress: Stress, seconds: float, between: tuple[float, float], reads_min: int
 ) -> None:
     """Kill for so long, or longer until so many reads were checked, at most four times as long.
 
-    Where reads are counted, one reader is spared, for a start takes longer than hundreds of them;
-    and maintenance goes on beside them.
+    One reader is spared, because a start takes longer than hundreds of reads.
     """
-    stress.start(seconds + 5)
-    if reads_min:
-        stress.maintain()
     began = time.monotonic()
     reader = stress.read()
-    spared = stress.read() if reads_min else reader
+    spared = stress.read()
     kill_count = 0
     while (passed := time.monotonic() - began) < seconds or (
         stress.checked("views") < reads_min and passed < 4 * seconds
     ):
         stress.check_in(reader, stress.chance.uniform(*between))
-        if reads_min:
-            assert spared.poll() is None, stress.violations()
+        assert spared.poll() is None, stress.violations()
         kill_count += 1
         if kill_count % 2:
             stress.kill_a_worker()
@@ -173,25 +168,26 @@ def run_with_kills(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_every_union_read_is_exact_while_workers_and_readers_are_killed(
     stress: Stress, record_property
 ) -> None:
-    run_with_kills(stress, 9, (1.5, 3.0))
+    stress.start(30)
+    run_with_kills(stress, 9, (1.5, 3.0), reads_min=20)
 
     for what in ("views", "snapshots", "scans", "queries", "hot_rows"):
         record_property(what, stress.checked(what))
     # Few on a machine with other work; how many there are is shown in reports.
-    assert stress.checked("views") > 20
+    assert stress.checked("views") >= 20
     assert stress.checked("hot_rows") > 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_union_by_generation_instead_of_by_offset_is_caught(stress: Stress) -> None:
-    stress.start(30)
+    stress.start(60)
     reader = stress.read("by-generation")
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while reader.poll() is None and time.monotonic() < deadline:
         time.sleep(1.0)
         stress.kill_a_worker()
@@ -210,6 +206,8 @@ def test_union_reads_stay_exact_for_as_long_as_asked(
     # A read takes some milliseconds; fewer are asked for where there is no time for so many.
     reads_min = min(READS_MIN, int(seconds * 50))
 
+    stress.start(seconds + 5)
+    stress.maintain()
     run_with_kills(stress, seconds, (0.5, 20.0), reads_min)
 
     for what in ("views", "snapshots", "scans", "queries", "hot_rows"):

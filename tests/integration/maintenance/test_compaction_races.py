@@ -135,7 +135,7 @@ def test_every_run_lands_beside_commits_without_a_pause(fed: FedTable) -> None:
         feeding.join(60)
 
     assert all(report.figures["lost_groups"] == 0 for report in reports)
-    assert len(commits) > 8
+    assert len(commits) >= len(reports)
     assert fed.offsets() == list(range(fed.next_offset))
     assert fed.entry.totals[next(iter(fed.entry.totals))].row_count == fed.next_offset
 
