@@ -91,10 +91,12 @@ class Stress:
         steps = [json.loads(line) for line in self.maintenance.read_text().splitlines()]
         return sum(step.get("step") == "compaction" for step in steps)
 
-    def kill_a_worker(self) -> None:
+    def kill_a_worker(self) -> WorkerProcess:
+        """Returns the one that comes in its place."""
         number = self.chance.randrange(2)
         self.workers[number].kill()
         self.workers[number] = self.pipeline.start_worker(f"{number}/2")
+        return self.workers[number]
 
     def check_in(self, reader: "subprocess.Popen[bytes]", seconds: float) -> None:
         """Let time pass; a reader that found something ends the test."""
@@ -190,7 +192,9 @@ def test_a_union_by_generation_instead_of_by_offset_is_caught(stress: Stress) ->
     deadline = time.monotonic() + 90
     while reader.poll() is None and time.monotonic() < deadline:
         time.sleep(1.0)
-        stress.kill_a_worker()
+        worker = stress.kill_a_worker()
+        # Only one that reads again what the dead one had shown can double it.
+        worker.wait_for(lambda log=worker.log: "took over" in log.read_text())
     assert reader.poll() == 1
     assert "hot rows" in stress.violations()[0]
 
