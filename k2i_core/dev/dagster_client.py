@@ -6,7 +6,7 @@ Names follow k2i's code location: job `ingest_<pipeline>`, tags `k2i/pipeline` a
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,7 +34,13 @@ _FAILURE = """query($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on Eve
   events { __typename ... on MessageEvent { message } ... on ErrorEvent { error { message } }
   } } } }"""
 _CHECKS = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
-  name executionForLatestMaterialization { status evaluation { severity success } } } } } } }"""
+  name executionForLatestMaterialization { runId status
+    evaluation { severity success } } } } } } }"""
+
+
+_RUNS_LOOKED_AT = 100
+"""Newest runs among which the canceled ones are looked for: a check that a canceled run did not
+come to was not evaluated, and has not failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +201,13 @@ class DagsterClient:
 
         """
         nodes = cast("list[dict[str, object]]", self.ask(_CHECKS)["assetNodes"])
+        canceled = {run.id for run in self.runs(limit=_RUNS_LOOKED_AT) if run.status == "CANCELED"}
         found: list[Check] = []
         for node in nodes:
             key = "/".join(cast("dict[str, list[str]]", node["assetKey"])["path"])
             of_asset = cast("dict[str, list[dict[str, object]]]", node["assetChecksOrError"])
             found += [
-                Check(key, str(check["name"]), _outcome(check))
+                Check(key, str(check["name"]), _outcome(check, canceled))
                 for check in of_asset.get("checks", [])
             ]
         return tuple(found)
@@ -248,12 +255,14 @@ def _read_run(result: Mapping[str, object]) -> Run:
     )
 
 
-def _outcome(check: Mapping[str, object]) -> str:
+def _outcome(check: Mapping[str, object], canceled: Collection[str]) -> str:
     execution = cast("dict[str, object] | None", check["executionForLatestMaterialization"])
     if execution is None:
         return "not evaluated"
     evaluation = cast("dict[str, object] | None", execution["evaluation"])
     if evaluation is None:
+        if execution["runId"] in canceled:
+            return "not evaluated"
         return "running" if execution["status"] == "IN_PROGRESS" else "failed"
     if evaluation["success"]:
         return "passed"
