@@ -49,7 +49,7 @@ def _panel(title: str, lines: Sequence[Sequence[float]], x_of: Sequence[int]) ->
     parts = [
         f'<text x="{LEFT}" y="{TOP - 10}" font-weight="bold">{escape(title)}</text>',
         f'<path d="M{LEFT} {TOP}V{bottom_y}H{WIDTH - RIGHT}" fill="none" stroke="#999"/>',
-        f'<text x="{LEFT - 4}" y="{TOP + 4}" text-anchor="end">{top:,.3g}</text>',
+        f'<text x="{LEFT - 4}" y="{TOP + 4}" text-anchor="end">{top:,.0f}</text>',
         f'<text x="{LEFT - 4}" y="{bottom_y}" text-anchor="end">0</text>',
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{last:,} commits</text>',
     ]
