@@ -41,7 +41,7 @@ def _check_value_format(value: object) -> object:
 def _check_url(value: str) -> str:
     match = _URL.fullmatch(value)
     if match is None:
-        message = "must be an address such as https://registry.example.org:8081, without parameters"
+        message = "must be an address such as https://schemas.example.org:8081, without parameters"
         raise ValueError(message)
     if match["user"]:
         message = "has a user in it; write username and password beside it"

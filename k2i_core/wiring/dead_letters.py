@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from k2i_core.clock import Clock, IdSource, RandomIds, SystemClock
+from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.crash_points import Observer, ignore
 from k2i_core.dead_letters.drop import DropReport
@@ -27,11 +27,10 @@ from k2i_core.dead_letters.states import (
 )
 from k2i_core.errors import ConfigError, ErrorKind
 from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import evolve
 from k2i_core.wiring.formats import Formats
-from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target
-from k2i_core.wiring.settings import catalog_opener, check_text_keys, commit_limits, declared_schema
+from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target, operator_committer
+from k2i_core.wiring.settings import catalog_opener, check_text_keys, declared_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def letter_parts(
     table = pipeline.table
 
     def committer(identifier: str) -> TableCommitter:
-        return _committer(pipeline, identifier, clock, ids, observe_commit)
+        return operator_committer(pipeline, identifier, clock, observe=observe_commit)
 
     def change_columns(wanted: pa.Schema) -> None:
         evolve(catalog, table.identifier, wanted, table.schema_evolution)
@@ -132,18 +131,4 @@ def letter_parts(
         ids=ids,
         observe=observe,
         show=show,
-    )
-
-
-def _committer(
-    pipeline: Pipeline, identifier: str, clock: Clock, ids: IdSource, observe: Observer
-) -> TableCommitter:
-    return TableCommitter(
-        PyIcebergGateway(catalog_opener(pipeline), identifier),
-        clock,
-        ids,
-        commit_limits(pipeline),
-        # What a crash leaves behind is orphan removal's: no worker's log knows of it.
-        log_attempt=lambda _table, _snapshot_id: None,
-        observe=observe,
     )

@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from k2i_core.audit.verify import DeadLetterTable, RetainedRanges, StoredLedger, TopicOffsets
 from k2i_core.clock import Clock, RandomIds
 from k2i_core.config import Pipeline
+from k2i_core.crash_points import Observer, ignore
 from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
 from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.commit import TableCommitter
@@ -146,14 +147,20 @@ def dead_letters_for_proof(pipeline: Pipeline) -> DeadLetterTable | None:
     return DeadLetterTable(inspected.table, pipeline.table.identifier, since)
 
 
-def operator_committer(pipeline: Pipeline, identifier: str, clock: Clock) -> TableCommitter:
-    """Return what commits an operator's decision; it writes no files, so it logs no attempt."""
+def operator_committer(
+    pipeline: Pipeline, identifier: str, clock: Clock, *, observe: Observer = ignore
+) -> TableCommitter:
+    """Return what commits an operator's decision, and logs no attempt.
+
+    What a crash leaves behind is orphan removal's: no worker's log knows of it.
+    """
     return TableCommitter(
         PyIcebergGateway(catalog_opener(pipeline), identifier),
         clock,
         RandomIds(),
         commit_limits(pipeline),
         log_attempt=lambda _table, _snapshot_id: None,
+        observe=observe,
     )
 
 

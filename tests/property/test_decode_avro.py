@@ -9,7 +9,6 @@ Some records are damaged. What is accepted all the same must be what fastavro re
 
 import io
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,6 +26,7 @@ from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.schema_decoder import SchemaDecoder
 from k2i_core.records import DecodedValues
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from tests.property.binary_records import damaged, same
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -229,16 +229,6 @@ def decoder(schema: Any) -> SchemaDecoder:
     return SchemaDecoder(AvroReader(writer).row_schema, writer, AvroReader)
 
 
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, float) and isinstance(right, float):
-        return left == right or (math.isnan(left) and math.isnan(right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
 def verdicts(decoded: DecodedValues, count: int) -> list[Any]:
     decoded.rows.validate(full=True)
     found: list[Any] = [None] * count
@@ -297,18 +287,3 @@ def test_a_damaged_record_harms_only_itself(data: st.DataObject, few_rows: int) 
         read = fastavro.schemaless_reader(source, parsed, return_record_name=True)
         assert source.read() == b""
         assert same(made.shown(read), verdict)
-
-
-@st.composite
-def damaged(draw: st.DrawFn, value: bytes) -> bytes:
-    kind = draw(st.integers(0, 3))
-    if kind == 0:
-        return value[: draw(st.integers(0, len(value)))]
-    if kind == 1:
-        return value + draw(st.binary(min_size=1, max_size=4))
-    if kind == 2 or not value:
-        return draw(st.binary(max_size=20))
-    place = draw(st.integers(0, len(value) - 1))
-    return (
-        value[:place] + bytes([value[place] ^ (1 << draw(st.integers(0, 7)))]) + value[place + 1 :]
-    )

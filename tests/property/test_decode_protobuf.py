@@ -7,7 +7,6 @@ columns' values computed from the message object by the few lines below. Some re
 What is accepted all the same must be what Google's library reads, without unknown fields.
 """
 
-import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,6 +25,7 @@ from k2i_core.decode.schema_decoder import SchemaDecoder
 from k2i_core.records import DecodedValues
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+from tests.property.binary_records import damaged, same
 
 PROTO = """
 syntax = "proto3";
@@ -206,16 +206,6 @@ def with_maps(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "counts": dict(row["counts"]), "item_by_id": dict(row["item_by_id"])}
 
 
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, float) and isinstance(right, float):
-        return left == right or (math.isnan(left) and math.isnan(right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
-
-
 class Schemas:
     """The one schema, framed as id 1."""
 
@@ -278,17 +268,3 @@ def test_a_damaged_record_harms_only_itself(
         except DecodeError as error:
             raise AssertionError(verdict) from error
         assert same(verdict, shown(order)), (verdict, shown(order))
-
-
-@st.composite
-def damaged(draw: st.DrawFn, value: bytes) -> bytes:
-    kind = draw(st.integers(0, 3))
-    if kind == 0:
-        return value[: draw(st.integers(0, len(value)))]
-    if kind == 1:
-        return value + draw(st.binary(min_size=1, max_size=4))
-    if kind == 2 or not value:
-        return draw(st.binary(max_size=20))
-    place = draw(st.integers(0, len(value) - 1))
-    flipped = value[place] ^ (1 << draw(st.integers(0, 7)))
-    return value[:place] + bytes([flipped]) + value[place + 1 :]
