@@ -1,10 +1,11 @@
-"""`k2i table show|accept-gap|rewind`: look into the ledger, and decide what only a person can."""
+"""`k2i table show|plan|accept-gap|rewind`: ledger and columns, and what only a person decides."""
 
 from typing import Annotated
 
 import typer
 
 from k2i_core.cli.confirmation import Confirmed, DryRun, confirm
+from k2i_core.cli.exits import Exit
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
@@ -20,6 +21,7 @@ from k2i_core.wiring.inspection import (
     operator_committer,
     stored_ledger,
 )
+from k2i_core.wiring.schema_plan import SourcePlan, plan_table
 from k2i_core.wiring.settings import catalog_opener
 
 app = typer.Typer(
@@ -67,6 +69,61 @@ def show(
             for row in rows
         ],
     )
+
+
+@app.command()
+def plan(
+    pipeline_file: PipelineFile, *, as_json: AsJson = False, overrides: Overrides = None
+) -> None:
+    """Show what declared columns and the writers' newest schemas would do to the table.
+
+    Nothing is changed. Exit codes: 0 nothing, or all of it allowed; 1 something would be refused.
+    """
+    pipeline = read_pipeline(pipeline_file, overrides)
+    planned = plan_table(pipeline, SystemClock())
+    table, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
+    if as_json:
+        print_json(
+            {
+                "table": table,
+                "exists": planned.exists,
+                "schema_evolution": evolution,
+                "is_allowed": planned.is_allowed,
+                "sources": [_planned_source(source) for source in planned.sources],
+            }
+        )
+    else:
+        state = "is there" if planned.exists else "is to be created"
+        print_line(f"table {table} {state}, schema_evolution: {evolution}")
+        for source in planned.sources:
+            _print_source(source)
+        if not planned.sources:
+            print_line("nothing says what is to come: columns are inferred from records")
+    if not planned.is_allowed:
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def _planned_source(source: SourcePlan) -> dict[str, object]:
+    return {
+        "source": source.source,
+        "schema_id": source.schema_id,
+        "problem": source.problem,
+        "changes": [
+            {"column": change.column, "change": change.says, "verdict": change.verdict}
+            for change in source.changes
+        ],
+    }
+
+
+def _print_source(source: SourcePlan) -> None:
+    schema = "" if source.schema_id is None else f", schema {source.schema_id}"
+    print_line(f"{source.source}{schema}:")
+    if source.problem is not None:
+        print_line(f"  unknown   {source.problem}")
+    elif not source.changes:
+        print_line("  nothing to change")
+    for change in source.changes:
+        print_line(f"  {change.verdict:9} {change.says}")
 
 
 @app.command()

@@ -64,6 +64,11 @@ def conform(
     return pa.RecordBatch.from_arrays(columns, schema=table_schema), work.faults
 
 
+def can_hold(writer: pa.DataType, table: pa.DataType, time_format: str | None) -> bool:
+    """Tell whether any value of the writer's type, other than null, fits a column of the table."""
+    return writer.equals(table) or _conversion(writer, table, time_format) is not None
+
+
 class _Conforming:
     """The faults of one batch."""
 

@@ -6,8 +6,8 @@ from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.changes import AddColumn, SchemaDiff, Widen, apply, diff
 
 
-def grown(table_schema: pa.Schema, writer_schema: pa.Schema) -> pa.Schema:
-    """Return the table's columns with what the writer's rows need beyond them.
+def additions(table_schema: pa.Schema, writer_schema: pa.Schema) -> tuple[AddColumn | Widen, ...]:
+    """Return the changes of the table that make more of the writer's rows fit.
 
     Columns are added, or get a wider type. What can be neither (another type, a name that differs
     only in letter case, the name of k2i's own column) stays as it is: whether a record fits
@@ -17,5 +17,10 @@ def grown(table_schema: pa.Schema, writer_schema: pa.Schema) -> pa.Schema:
         [field for field in writer_schema if field.name.casefold() != KAFKA_COLUMN.casefold()]
     )
     changes = diff(table_schema, offered).changes
-    wanted = tuple(change for change in changes if isinstance(change, AddColumn | Widen))
+    return tuple(change for change in changes if isinstance(change, AddColumn | Widen))
+
+
+def grown(table_schema: pa.Schema, writer_schema: pa.Schema) -> pa.Schema:
+    """Return the table's columns with what the writer's rows need beyond them."""
+    wanted = additions(table_schema, writer_schema)
     return apply(table_schema, SchemaDiff(wanted)) if wanted else table_schema

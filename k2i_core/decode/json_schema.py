@@ -28,6 +28,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from k2i_core.decode.json_values import spell
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.schema.registered import WriterSchema
 
@@ -68,6 +69,20 @@ def columns_of(schema: WriterSchema) -> pa.Schema:
         message = "the schema describes no object with properties"
         raise UnusableSchemaError(message)
     return pa.schema(list(type_))
+
+
+def can_hold(described: pa.DataType, table: pa.DataType, time_format: str | None) -> bool:
+    """Tell whether JSON of a described type, other than null, can fill a column of the table."""
+    spelling = spell(table, time_format)
+    if spelling is None or pa.types.is_nested(described):
+        return False
+    if pa.types.is_boolean(described) or pa.types.is_boolean(spelling.parse_type):
+        return described == spelling.parse_type
+    is_number = pa.types.is_integer(described) or pa.types.is_floating(described)
+    # A decimal may be written as a number or as text.
+    return pa.types.is_decimal(spelling.parse_type) or is_number == (
+        not pa.types.is_string(spelling.parse_type)
+    )
 
 
 def _loaded(text: str) -> object:

@@ -135,7 +135,7 @@ def create_or_adopt(
     """
     wanted = with_kafka(row_schema)
     for _ in range(RACE_COUNT_MAX):
-        if (table := _load_if_exists(catalog, identifier)) is not None:
+        if (table := load_if_exists(catalog, identifier)) is not None:
             _check_format(table, identifier)
             table, schema = _evolve(catalog, identifier, wanted, evolution)
             return ReadyTable(table, False, schema, _differences(table, settings))  # noqa: FBT003
@@ -189,7 +189,13 @@ def with_kafka(row_schema: pa.Schema) -> pa.Schema:
     return row_schema.append(pa.field(KAFKA_COLUMN, KAFKA_TYPE))
 
 
-def _load_if_exists(catalog: Catalog, identifier: str) -> Table | None:
+def load_if_exists(catalog: Catalog, identifier: str) -> Table | None:
+    """Load a table; None while there is none.
+
+    Raises:
+        UnavailableError: The catalog did not answer.
+
+    """
     with translated(f"load table {identifier}"):
         try:
             return catalog.load_table(identifier)

@@ -1,6 +1,7 @@
 """The pipeline file's `format` section as decoders, and as the columns of a new table."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +11,11 @@ from k2i_core.config import Pipeline
 from k2i_core.config.format import SchemaRegistry
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.conform import can_hold
+from k2i_core.decode.contradictions import Contradiction, contradictions
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
+from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
 from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
@@ -39,6 +43,22 @@ _MAPPINGS = {
     "json_schema": f"json_schema/{JSON_SCHEMA_MAPPING_VERSION}",
     "protobuf": f"protobuf/{PROTO_MAPPING_VERSION}",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LatestSchema:
+    """What a registry's subject, or the schema file, says of the rows now.
+
+    Attributes:
+        source: Subject or file, for people.
+        columns: None where there are none.
+        problem: Why there are none.
+    """
+
+    source: str
+    schema_id: int | None = None
+    columns: pa.Schema | None = None
+    problem: str | None = None
 
 
 class Formats:
@@ -90,18 +110,46 @@ class Formats:
             ConfigError: The schema cannot be a table, or the registry refuses us.
 
         """
+        latest = self.latest_schemas()
+        # Several topics may have several schemas: what unites them is seen in the records, which
+        # may be readable, too, where a schema is not.
+        return latest[0].columns if len(latest) == 1 else None
+
+    def latest_schemas(self) -> list[LatestSchema]:
+        """Return what the schema file, or each subject of the topics, says of the rows now.
+
+        Raises:
+            UnavailableError, ConfigError: As `known_row_schema`.
+
+        """
         if self._file_schema is not None:
-            return self._make_reader_of_file(self._file_schema).row_schema
-        subjects = self._subjects()
-        if self._schemas is None or not subjects:
-            return None
-        latest = [self._schemas.latest(subject) for subject in subjects]
+            columns = self._make_reader_of_file(self._file_schema).row_schema
+            return [LatestSchema(f"file {self._pipeline.format.schema_file}", None, columns)]
+        if self._schemas is None:
+            return []
+        return [self._latest_schema(self._schemas, subject) for subject in self._subjects()]
+
+    def _latest_schema(self, schemas: RegistrySchemas, subject: str) -> LatestSchema:
+        source = f"subject {subject}"
+        schema = schemas.latest(subject)
+        if schema is None:
+            return LatestSchema(source, problem="the registry has no schema of this subject")
         try:
-            known = [self._columns_of(schema) for schema in latest if schema]
-        except UnusableSchemaError:
-            return None  # Other records of the topic may be readable.
-        # Several topics may have several schemas: what unites them is seen in the records.
-        return known[0] if len(known) == len(latest) == 1 else None
+            return LatestSchema(source, schema.schema_id, self._columns_of(schema))
+        except UnusableSchemaError as error:
+            return LatestSchema(source, schema.schema_id, problem=str(error))
+
+    def contradictions(
+        self, table_schema: pa.Schema, columns: pa.Schema
+    ) -> tuple[Contradiction, ...]:
+        """Return what no record of a writer's schema could fill of the table's columns."""
+        is_json = self._pipeline.format.value == "json_schema"
+        return contradictions(
+            table_schema,
+            columns,
+            self._pipeline.time_formats(),
+            json_can_hold if is_json else can_hold,
+        )
 
     def row_schema_of(self, values: pa.BinaryArray) -> pa.Schema:
         """Return the columns that n first records need; none when they tell nothing.

@@ -1,0 +1,149 @@
+"""What declared columns and the writers' newest schemas would do to the table; nothing is done."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+from k2i_core.clock import Clock
+from k2i_core.config import Pipeline
+from k2i_core.decode.growth import additions
+from k2i_core.iceberg.tables import load_if_exists
+from k2i_core.iceberg.types import arrow_schema
+from k2i_core.schema.changes import AddColumn, SchemaDiff, apply, diff, path_text
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.wiring.formats import Formats, LatestSchema
+from k2i_core.wiring.row_targets import without_kafka
+from k2i_core.wiring.settings import catalog_opener, declared_schema
+
+DECLARED = "columns of the file"
+
+
+class PlanVerdict(StrEnum):
+    """What would become of a change."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    BREAKING = "breaking"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """One thing in which the table and what is to come differ."""
+
+    column: str
+    says: str
+    verdict: PlanVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """What one source of columns would do.
+
+    Attributes:
+        source: The file's own columns, a subject or a schema file.
+        problem: Why its columns are not known; then there are no changes.
+    """
+
+    source: str
+    schema_id: int | None
+    changes: tuple[PlannedChange, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What would be done to a table, by each source of columns on its own."""
+
+    exists: bool
+    sources: tuple[SourcePlan, ...]
+
+    @property
+    def is_allowed(self) -> bool:
+        """Tell whether all of it would be done."""
+        changes = [change for source in self.sources for change in source.changes]
+        return all(change.verdict is PlanVerdict.ALLOWED for change in changes)
+
+
+def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
+    """Compare the table with what is declared and what the writers' newest schemas say.
+
+    Raises:
+        UnavailableError: Catalog or registry did not answer.
+        ConfigError: Settings or a schema that cannot be used.
+
+    """
+    formats = Formats(pipeline, clock)
+    table = load_if_exists(catalog_opener(pipeline)(), pipeline.table.identifier)
+    columns = None if table is None else without_kafka(arrow_schema(table.schema()))
+    is_empty = table is None or not table.metadata.snapshots
+    evolution = pipeline.table.schema_evolution
+    sources: list[SourcePlan] = []
+    declared = declared_schema(pipeline)
+    if declared is not None:
+        changes = _declared_changes(columns, declared, evolution, is_empty=is_empty)
+        sources.append(SourcePlan(DECLARED, None, changes))
+    # Before any record is read, a table that is not there is created as declared.
+    base = declared if columns is None else columns
+    sources += [_source_plan(formats, base, each, evolution) for each in formats.latest_schemas()]
+    return TablePlan(table is not None, tuple(sources))
+
+
+def _declared_changes(
+    columns: pa.Schema | None, declared: pa.Schema, evolution: SchemaEvolution, *, is_empty: bool
+) -> tuple[PlannedChange, ...]:
+    if columns is None:
+        return _created(declared)
+    needed = diff(columns, declared, table_is_empty=is_empty)
+    changes = [
+        PlannedChange(
+            path_text(change.path),
+            refusal or str(change),
+            PlanVerdict.REFUSED if refusal else PlanVerdict.ALLOWED,
+        )
+        for change in needed.changes
+        for refusal in ["; ".join(SchemaDiff((change,)).refusals(evolution))]
+    ]
+    breaking = [
+        PlannedChange(path_text(each.path), str(each), PlanVerdict.BREAKING)
+        for each in needed.incompatibilities
+    ]
+    return (*changes, *breaking)
+
+
+def _source_plan(
+    formats: Formats, columns: pa.Schema | None, latest: LatestSchema, evolution: SchemaEvolution
+) -> SourcePlan:
+    if latest.columns is None:
+        return SourcePlan(latest.source, latest.schema_id, problem=latest.problem)
+    if columns is None:
+        return SourcePlan(latest.source, latest.schema_id, _created(latest.columns))
+    wanted = SchemaDiff(additions(columns, latest.columns))
+    refused = {change for change in wanted.changes if SchemaDiff((change,)).refusals(evolution)}
+    allowed = SchemaDiff(tuple(change for change in wanted.changes if change not in refused))
+    changes = [
+        PlannedChange(
+            path_text(change.path),
+            f"{change}: not allowed by schema_evolution={evolution}"
+            if change in refused
+            else str(change),
+            PlanVerdict.REFUSED if change in refused else PlanVerdict.ALLOWED,
+        )
+        for change in wanted.changes
+    ]
+    breaking = [
+        PlannedChange(each.path, str(each), PlanVerdict.BREAKING)
+        for each in formats.contradictions(apply(columns, allowed), latest.columns)
+    ]
+    return SourcePlan(latest.source, latest.schema_id, (*changes, *breaking))
+
+
+def _created(columns: pa.Schema) -> tuple[PlannedChange, ...]:
+    return tuple(
+        PlannedChange(
+            field.name,
+            str(AddColumn((field.name,), field.type, required=not field.nullable)),
+            PlanVerdict.ALLOWED,
+        )
+        for field in columns
+    )
