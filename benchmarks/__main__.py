@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the chosen benchmarks; 0 when all of them ran, whatever they measured."""
     parsed = _parser().parse_args(arguments)
     names: list[str] = parsed.only or list(BENCHMARKS)
-    options = Options(parsed.rows, parsed.repeat, parsed.seconds, parsed.commits)
+    options = Options(parsed.rows, parsed.repeat, parsed.seconds, parsed.commits, parsed.files)
     results: list[Result] = []
     failed: list[str] = []
     # So that a stop from outside takes the broker and the workers along, as Ctrl-C does.
@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=30.0, help="how long paced benchmarks run (30)"
     )
     parser.add_argument("--commits", type=int, default=2_000, help="commits on one table (2000)")
+    parser.add_argument(
+        "--files",
+        type=int,
+        default=500,
+        help="files of two megabytes that compaction reads within its memory (500); twice their "
+        "size is needed as scratch space",
+    )
     parser.add_argument("--json", action="store_true", help="print figures for programs")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     parser.add_argument("--scratch", type=Path, help="where scratch data goes (6 GB for all)")

@@ -43,12 +43,14 @@ class Options:
         repeat: Runs of which the median counts.
         seconds: How long paced benchmarks run.
         commits: How many commits the table gets in `commits`.
+        files: How many files of two megabytes `compaction` puts together within its memory.
     """
 
     rows: int | None = None
     repeat: int = 3
     seconds: float = 30.0
     commits: int = 2_000
+    files: int = 500
 
     def rows_of(self, event_set: EventSet) -> int:
         """Return how many events of a set are ingested."""

@@ -22,10 +22,7 @@ from benchmarks.bench import Bench, read_pipeline
 from benchmarks.figures import Figure, Group, Result, at_least, at_most, figure
 from benchmarks.machine import ROOT
 from benchmarks.made_table import MadeTable
-from k2i_core.clock import RandomIds
-from k2i_core.dev.orders import FLAT
-from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.dev.orders import FLAT, WIDE
 from k2i_core.maintenance.compaction import (
     CompactionOptions,
     MaintainedTable,
@@ -33,10 +30,13 @@ from k2i_core.maintenance.compaction import (
     compact_table,
 )
 from k2i_core.maintenance.report import MaintenanceReport
-from k2i_core.wiring.settings import catalog_opener, commit_limits
+from k2i_core.wiring.maintenance import maintained_table
 
 THREAD_COUNT = 2
 MEMORY_BYTES = 1 << 30
+WIDE_ROWS_PER_FILE = 8_200
+"""Two megabytes of Parquet, so that 5,000 files are 10 GB."""
+
 ROWS_PER_FILE = 20_000
 COPY_SHARE_TARGET = at_least(0.6)
 INGESTION_SHARE_TARGET = at_least(0.75)
@@ -52,6 +52,7 @@ def run(bench: Bench) -> Result:
         (
             Group("rewriting, as rows come", _rewriting(bench, row_count, "none")),
             Group("rewriting along a z-curve", _rewriting(bench, row_count // 3, "z_order")),
+            Group("many files within the budget of memory", _many_files(bench)),
             Group("beside ingestion", _beside_ingestion(bench)),
         ),
         (
@@ -86,6 +87,30 @@ def _rewriting(bench: Bench, row_count: int, order: Order) -> tuple[Figure, ...]
         figure("compaction", "rows/s", rows_rate),
         figure("DuckDB COPY", "MB/s", *(byte_count / s / 1e6 for s in seconds)),
         figure("compaction of COPY", "×", rate / ceiling, target=target),
+        figure("peak memory", "MB", peak[0] / 1e6, target=at_most(MEMORY_BYTES / 1e6)),
+    )
+
+
+def _many_files(bench: Bench) -> tuple[Figure, ...]:
+    """Compact 10 GB of small files, copies of one, within the default budget of memory."""
+    path = bench.new_pipeline("unused", event_set=WIDE, bootstrap_servers="127.0.0.1:1")
+    made = MadeTable(path, bench.clock)
+    values = WIDE.make(0, WIDE_ROWS_PER_FILE).values
+    file_count = bench.options.files
+    bench.say(f"{file_count:,} files of {WIDE_ROWS_PER_FILE:,} wide rows")
+    made.commit([values], copy_count=file_count)
+    made.close()
+    table = _open(bench, path)
+    with _peak_memory() as peak:
+        report = _compact(table, 512 << 20, "none")
+    figures = report.figures
+    return (
+        figure("files before", "", figures["files_before"]),
+        figure("files after", "", figures["files_after"]),
+        figure("read", "GB", figures["bytes_read"] / 1e9),
+        figure("rows proven", "", figures["rows_checked"]),
+        figure("compaction", "MB/s", figures["bytes_read"] / figures["seconds"] / 1e6),
+        figure("commits", "", figures["commits"]),
         figure("peak memory", "MB", peak[0] / 1e6, target=at_most(MEMORY_BYTES / 1e6)),
     )
 
@@ -154,15 +179,7 @@ def _rate(fed: list[tuple[float, int]], since: float, until: float) -> float:
 
 def _open(bench: Bench, path: Path) -> MaintainedTable:
     pipeline = read_pipeline(path)
-    gateway = PyIcebergGateway(catalog_opener(pipeline), pipeline.table.identifier)
-    committer = TableCommitter(
-        gateway,
-        bench.clock,
-        RandomIds(),
-        commit_limits(pipeline),
-        log_attempt=lambda _table, _snapshot_id: None,
-    )
-    return MaintainedTable(gateway, committer, bench.clock, RandomIds())
+    return maintained_table(pipeline, pipeline.table.identifier, bench.clock)
 
 
 def _paths(table: MaintainedTable) -> list[str]:

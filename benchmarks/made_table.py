@@ -4,7 +4,9 @@ Rows have offsets as if polled: Kafka partitions in turn, each contiguous from 0
 generation can be committed and proven like any other.
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from k2i_core.records import (
     CountedRange,
     DecodedBatch,
     RangeCounts,
+    WrittenFile,
 )
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.formats import Formats
@@ -41,6 +44,7 @@ from k2i_core.wiring.settings import (
     declared_schema,
     table_settings,
 )
+from k2i_core.write_target import IcebergPartition
 
 TOPIC = "made"
 
@@ -84,11 +88,14 @@ class MadeTable:
             Epoch(0),
         )
 
-    def commit(self, groups: Iterable[Sequence[bytes]]) -> CommitReport:
+    def commit(self, groups: Iterable[Sequence[bytes]], *, copy_count: int = 1) -> CommitReport:
         """Write groups of records to the next offsets of every Kafka partition, and commit them.
 
         Args:
             groups: Only one is held as rows at a time.
+            copy_count: How often each file is committed, as a file of its own with the same rows:
+                makes a large table in the time that copying takes, which only what does not look
+                at offsets can be measured on.
 
         """
         self._generation += 1
@@ -103,7 +110,13 @@ class MadeTable:
         starts = list(self._next_offsets)
         for group in groups:
             writer.write(self._rows(group))
-        files = writer.close()
+        written = writer.close()
+        copies = [_copied(file, target.new_path) for file in written * (copy_count - 1)]
+        self._next_offsets = [
+            start + (end - start) * copy_count
+            for start, end in zip(starts, self._next_offsets, strict=True)
+        ]
+        files = (*written, *copies)
         ranges = tuple(
             CountedRange(
                 OffsetRange(TopicPartition(TOPIC, n), start, end),
@@ -167,3 +180,9 @@ class MadeTable:
         ]
         origin = pa.StructArray.from_arrays(columns, fields=fields)
         return decoded.rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin)
+
+
+def _copied(file: WrittenFile, new_path: Callable[[IcebergPartition], str]) -> WrittenFile:
+    path = new_path(file.iceberg_partition)
+    shutil.copyfile(file.path.removeprefix("file://"), path.removeprefix("file://"))
+    return replace(file, path=path)

@@ -67,7 +67,7 @@ def compact(
 
     """
     return compact_table(
-        _maintained(pipeline, identifier, clock, observe),
+        maintained_table(pipeline, identifier, clock, observe),
         options,
         is_dry_run=is_dry_run,
         progress=progress,
@@ -107,7 +107,7 @@ def rewrite_manifests(
 
     """
     return rewrite_table_manifests(
-        _maintained(pipeline, identifier, clock, observe),
+        maintained_table(pipeline, identifier, clock, observe),
         is_dry_run=is_dry_run,
         progress=progress,
         observe=observe,
@@ -132,7 +132,7 @@ def expire_snapshots(
 
     """
     return expire_table(
-        _maintained(pipeline, identifier, clock, observe).committer,
+        maintained_table(pipeline, identifier, clock, observe).committer,
         expiration_limits(pipeline),
         clock,
         is_dry_run=is_dry_run,
@@ -161,7 +161,7 @@ def remove_orphans(
 
     """
     return sweep_table(
-        _maintained(pipeline, identifier, clock, observe).committer,
+        maintained_table(pipeline, identifier, clock, observe).committer,
         catalog_opener(pipeline),
         clock,
         age_seconds_min=pipeline.maintenance.orphans.older_than,
@@ -198,8 +198,8 @@ def expiration_limits(pipeline: Pipeline) -> ExpirationLimits:
     )
 
 
-def _maintained(
-    pipeline: Pipeline, identifier: str, clock: Clock, observe: Observer
+def maintained_table(
+    pipeline: Pipeline, identifier: str, clock: Clock, observe: Observer = ignore
 ) -> MaintainedTable:
     """Return a table and what commits to it; no attempt is logged: what is lost is garbage."""
     gateway = PyIcebergGateway(catalog_opener(pipeline), identifier)
