@@ -1,10 +1,12 @@
 """`formats`: what decoding one record costs in each format, flat and nested, side by side.
 
-The same records in JSON, Avro and Protobuf, in memory, on one thread, in batches of a poll. The
-formats take turns in every run, so that a machine with other work slows all of them alike.
+The same records in JSON, Avro, Protobuf and, where they are flat, CSV, in memory, on one thread, in
+batches of a poll. The formats take turns in every run, so that a machine with other work slows all
+of them alike.
 """
 
 import base64
+import csv
 import io
 import json
 import time
@@ -20,6 +22,8 @@ from google.protobuf import message_factory
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Group, Result, figure
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.csv_decoder import CsvDecoder
+from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
@@ -117,25 +121,36 @@ def _cost(case: _Case) -> float:
 
 
 def encoded_samples(count: int) -> list[tuple[Decoder, list[bytes]]]:
-    """Return each format's decoder, and different nested records of the format."""
+    """Return each format's decoder, and different records of the format, nested where it can."""
+    nested = _cases(_records(count, is_nested=True), is_nested=True)
+    flat = _flat_cases(_records(count, is_nested=False), AvroReader(_avro(is_nested=False)))
     return [
         (case.decoder, [value for value in case.batches[0].to_pylist() if value is not None])
-        for case in _cases(_records(count, is_nested=True), is_nested=True)
+        for case in (*nested, *flat)
     ]
 
 
 def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]:
-    avro_schema = _avro_schema(is_nested=is_nested)
-    avro = WriterSchema(None, SchemaLanguage.AVRO, json.dumps(avro_schema))
+    avro = _avro(is_nested=is_nested)
     columns = AvroReader(avro).row_schema
-    encode_avro, encode_proto, proto = _encoders(avro_schema, is_nested=is_nested)
+    encode_avro, encode_proto, proto = _encoders(json.loads(avro.text), is_nested=is_nested)
+    flat = [] if is_nested else _flat_cases(records, AvroReader(avro))
     return [
         _Case(
             "json", JsonDecoder(columns, time_formats={"at": "epoch_ms"}), _batches(records, _json)
         ),
         _Case("avro", SchemaDecoder(columns, avro, AvroReader), _batches(records, encode_avro)),
         _Case("protobuf", proto, _batches(records, encode_proto)),
+        *flat,
     ]
+
+
+def _flat_cases(records: list[dict[str, Any]], avro: AvroReader) -> list[_Case]:
+    """Return the formats that know no nesting."""
+    columns = avro.row_schema
+    dialect = CsvDialect(tuple(columns.names))
+    decoder = CsvDecoder(columns, dialect, time_formats={"at": "epoch_ms"})
+    return [_Case("csv", decoder, _batches(records, _csv))]
 
 
 def _batches(
@@ -151,6 +166,16 @@ def _batches(
 
 def _json(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _csv(record: dict[str, Any]) -> bytes:
+    output = io.StringIO(newline="")
+    csv.writer(output, lineterminator="").writerow(record.values())
+    return output.getvalue().encode()
+
+
+def _avro(*, is_nested: bool) -> WriterSchema:
+    return WriterSchema(None, SchemaLanguage.AVRO, json.dumps(_avro_schema(is_nested=is_nested)))
 
 
 def _records(count: int, *, is_nested: bool) -> list[dict[str, Any]]:

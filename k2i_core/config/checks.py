@@ -53,6 +53,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_sort_fields(sections.table, columns)
     if sections.table and sections.format:
         yield from _check_value_column(sections.format, sections.table)
+        yield from _check_csv_columns(sections.format, sections.table)
     if sections.table and sections.dead_letters:
         yield from _check_dead_letters(sections.table, sections.dead_letters)
     if sections.flush:
@@ -113,6 +114,26 @@ def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
             f"{type_text(expected)}; leave columns out, or write that one"
         )
         yield ("table", "columns"), message
+
+
+def _check_csv_columns(format_: Format, table: Table) -> Iterator[Finding]:
+    if format_.value != "csv":
+        return
+    names = format_.csv.columns if format_.csv else None
+    if table.columns is None:
+        if names is None:
+            message = "needs table.columns, or the names of the fields in format.csv.columns"
+            yield ("format", "value"), message
+        return
+    for index, column in enumerate(table.columns):
+        path = ("table", "columns", index)
+        is_filled = names is None or column.name in names
+        if is_filled and is_nested(column.type):
+            message = f"{quoted(column.name)} is {type_text(column.type)}, which no csv field is"
+            yield (*path, "type"), message
+        elif column.required and not is_filled:
+            message = f"{quoted(column.name)} is none of format.csv.columns, so it is always null"
+            yield (*path, "required"), message
 
 
 def _check_partition_fields(

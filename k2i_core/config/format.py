@@ -14,14 +14,15 @@ from pydantic import (
     model_validator,
 )
 
+from k2i_core.config.csv_format import Csv
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
 from k2i_core.config.settings import Section, not_supported_yet, refused_keys
 from k2i_core.config.units import bounded_duration
 
-_LATER_FORMATS = frozenset({"arrow_ipc", "csv", "msgpack"})
+_LATER_FORMATS = frozenset({"arrow_ipc", "msgpack"})
 
-_FORMATS = ("json", "avro", "protobuf", "json_schema", "string", "raw")
+_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "string", "raw")
 
 SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
 """Formats whose records need a schema to be read."""
@@ -140,14 +141,14 @@ class Format(Section):
     """What the bytes of a record are."""
 
     value: Annotated[
-        Literal["json", "avro", "protobuf", "json_schema", "string", "raw"],
+        Literal["json", "avro", "protobuf", "json_schema", "csv", "string", "raw"],
         BeforeValidator(_check_value_format),
     ] = Field(
         default="json",
         description="json: an object becomes a row. avro, protobuf: a record becomes a row, by the "
         "schema that it names in the registry, or by schema_file. json_schema: an object behind "
-        "the number of its schema. string, raw: the whole value, as UTF-8 text or as bytes, "
-        "becomes the one column value.",
+        "the number of its schema. csv: one record of fields becomes a row. string, raw: the whole "
+        "value, as UTF-8 text or as bytes, becomes the one column value.",
         examples=["json"],
     )
     key: Literal["raw", "string"] = Field(
@@ -155,6 +156,11 @@ class Format(Section):
         description="raw: any bytes. string: a key that is not UTF-8 makes its record a dead "
         "letter. Keys are kept in _kafka.key.",
         examples=["string"],
+    )
+    csv: Csv | None = Field(
+        default=None,
+        description="How CSV records are written. Default: as RFC 4180 has it.",
+        examples=[{"delimiter": ";", "columns": ["order_id", "amount"]}],
     )
     schema_registry: SchemaRegistry | None = Field(
         default=None,
@@ -174,6 +180,12 @@ class Format(Section):
         "letters. Default: whatever comes.",
         examples=["shop.orders.Order"],
     )
+
+    @model_validator(mode="after")
+    def _check_csv(self) -> "Format":
+        if self.csv is not None and self.value != "csv":
+            raise refused_keys({"csv": f"is not used by format {self.value}; leave it out"})
+        return self
 
     @model_validator(mode="after")
     def _check_schema_source(self) -> "Format":

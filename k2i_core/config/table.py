@@ -222,7 +222,8 @@ class Table(Section):
     columns: Annotated[tuple[Column, ...], AfterValidator(_check_count)] | None = Field(
         default=None,
         description="Columns in the order of the table. Default: inferred from the first records "
-        "(json), or the one column value (string, raw).",
+        "(json), from the schema (avro, protobuf, json_schema), text columns by the names of "
+        "format.csv, or the one column value (string, raw).",
         examples=[[{"name": "order_id", "type": "long", "required": True}]],
     )
     partition_by: tuple[

@@ -6,6 +6,7 @@
 | Avro | `avro_*` | n records side by side, by the writer's schema |
 | Protobuf | `proto_*` | n messages side by side, by the writer's schema |
 | JSON Schema | `json_schema*` | as JSON, with columns of the writer's schema |
+| CSV | `csv_*` | n records side by side, field after field |
 | text, bytes | `text` | as they are |
 
 `schema_decoder` is what Avro and Protobuf share: the frame with the schema's id (`schema_frames`),
@@ -32,7 +33,7 @@ Error classes, stable, for dead letters:
 |---|---|
 | `invalid_utf8` | is not UTF-8 text, or has a string that is not |
 | `invalid_framing` | does not begin with a zero byte and a schema id |
-| `invalid_encoding` | ends inside a value, goes on behind the last one, or is not of its schema |
+| `invalid_encoding` | ends inside a value, goes on behind the last, or is not one of its schema |
 | `unknown_schema_id` | names a schema that the registry does not have |
 | `unusable_schema` | names a schema that cannot be read, or whose records cannot be rows |
 | `wrong_message` | is another record or message than the pipeline wants |

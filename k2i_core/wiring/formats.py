@@ -8,11 +8,14 @@ import pyarrow as pa
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
+from k2i_core.config.csv_format import Csv
 from k2i_core.config.format import SchemaRegistry
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.contradictions import Contradiction, contradictions
+from k2i_core.decode.csv_decoder import CsvDecoder
+from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
 from k2i_core.decode.json_schema import can_hold as json_can_hold
@@ -110,6 +113,9 @@ class Formats:
             ConfigError: The schema cannot be a table, or the registry refuses us.
 
         """
+        if self._pipeline.format.value == "csv":
+            names = _csv_dialect(self._pipeline).columns
+            return pa.schema([pa.field(name, pa.string()) for name in names])
         latest = self.latest_schemas()
         # Several topics may have several schemas: what unites them is seen in the records, which
         # may be readable, too, where a schema is not.
@@ -173,6 +179,13 @@ class Formats:
             case "json":
                 return JsonDecoder(
                     row_schema, time_formats=time_formats, may_add_columns=may_add_columns
+                )
+            case "csv":
+                return CsvDecoder(
+                    row_schema,
+                    _csv_dialect(self._pipeline),
+                    time_formats=time_formats,
+                    may_add_columns=may_add_columns,
                 )
             case "string":
                 return StringDecoder()
@@ -262,6 +275,17 @@ def check_mapping(pipeline: Pipeline, properties: "Callable[[str], str | None]")
             f"{wanted}: use the k2i that made the table, or a newer one"
         )
         raise ConfigError(message)
+
+
+def _csv_dialect(pipeline: Pipeline) -> CsvDialect:
+    section = pipeline.format.csv or Csv()
+    declared = tuple(column.name for column in pipeline.table.columns or ())
+    return CsvDialect(
+        columns=section.columns or declared,
+        delimiter=section.delimiter,
+        quote=section.quote,
+        null=section.null,
+    )
 
 
 def _open_registry(section: SchemaRegistry, clock: Clock) -> RegistrySchemas:

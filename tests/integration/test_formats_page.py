@@ -13,12 +13,15 @@ import pytest
 
 from k2i_core.config.load import read_pipeline
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.csv_decoder import CsvDecoder
+from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
-from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.arrow_types import arrow_type_text, to_arrow
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.schema.type_texts import parse_type
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
@@ -73,16 +76,25 @@ def test_protobuf_types_become_what_the_page_says() -> None:
     assert found == table
 
 
+@pytest.mark.parametrize(("example", "column"), table_of("CSV"))
+def test_csv_texts_fill_the_column_that_the_page_says(example: str, column: str) -> None:
+    schema = pa.schema([pa.field("x", to_arrow(parse_type(column)))])
+    decoder = CsvDecoder(schema, CsvDialect(("x",)), time_formats={})
+    decoded = decoder.decode(pa.array([example.encode()], pa.binary()))
+    assert not decoded.failures
+    assert decoded.rows.column("x").null_count == 0
+
+
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_example_is_a_valid_pipeline(block: str) -> None:
-    assert read_pipeline(block, "formats.md").format.value in ("avro", "protobuf")
+    assert read_pipeline(block, "formats.md").format.value in ("avro", "protobuf", "csv")
 
 
 def test_there_are_examples_and_every_error_class_named_exists() -> None:
-    assert len(BLOCKS) >= 2
+    assert len(BLOCKS) >= 3
     section = PAGE.split("## Dead letters of these formats")[1]
     named = re.findall(r"^\| `([a-z_0-9]+)`", section, re.MULTILINE)
     assert set(named) <= {str(each) for each in ErrorClass}

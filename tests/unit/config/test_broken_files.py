@@ -9,6 +9,7 @@ import pytest
 from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError, ErrorKind
 from tests.unit.config.broken_checks import BROKEN_CHECKS
+from tests.unit.config.broken_formats import BROKEN_FORMATS
 from tests.unit.config.broken_monitoring import BROKEN_MONITORING
 from tests.unit.config.broken_settings import BROKEN_SETTINGS
 from tests.unit.config.broken_tables import BROKEN_TABLES, COLUMNS, TABLE
@@ -16,7 +17,7 @@ from tests.unit.config.pipeline_texts import SHORT, with_lines
 
 CATALOG = "\n  type: sql\n  uri: sqlite:///catalog.db\n  warehouse: warehouse"
 
-BROKEN = [*BROKEN_SETTINGS, *BROKEN_TABLES, *BROKEN_MONITORING, *BROKEN_CHECKS]
+BROKEN = [*BROKEN_SETTINGS, *BROKEN_TABLES, *BROKEN_MONITORING, *BROKEN_CHECKS, *BROKEN_FORMATS]
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,10 @@ LATER = [
             {"format": f"{{value: {name}}}"},
             (
                 f'orders.yaml:11: format.value: "{name}" is not supported yet; '
-                "write one of json, avro, protobuf, json_schema, string, raw"
+                "write one of json, avro, protobuf, json_schema, csv, string, raw"
             ),
         )
-        for name in ("arrow_ipc", "csv", "msgpack")
+        for name in ("arrow_ipc", "msgpack")
     ),
 ]
 
@@ -54,7 +55,7 @@ def test_what_a_later_version_brings_is_refused_not_ignored(sections, message):
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file():
     text = with_lines(
         kafka="{bootstrap_servers: 'a:b', topics: [orders, orders]}",
-        format="{value: csv}",
+        format="{value: msgpack}",
         table=f"{COLUMNS}\n  sort_by: [nothing]",
         flush="{max_age: 1y, max_bytes: 1GiB}",
         maintenance="{expiration: {retain_last: 501}}",
