@@ -1,8 +1,8 @@
 """`formats`: what decoding one record costs in each format, flat and nested, side by side.
 
-The same records in JSON, Avro, Protobuf and, where they are flat, CSV, in memory, on one thread, in
-batches of a poll. The formats take turns in every run, so that a machine with other work slows all
-of them alike.
+The same records in JSON, Avro, Protobuf, Arrow IPC and, where they are flat, CSV, in memory, on one
+thread, in batches of a poll. The formats take turns in every run, so that a machine with other work
+slows all of them alike.
 """
 
 import base64
@@ -21,6 +21,7 @@ from google.protobuf import message_factory
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Group, Result, figure
+from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
@@ -141,6 +142,7 @@ def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]
         ),
         _Case("avro", SchemaDecoder(columns, avro, AvroReader), _batches(records, encode_avro)),
         _Case("protobuf", proto, _batches(records, encode_proto)),
+        _Case("arrow_ipc", ArrowDecoder(columns, time_formats={}), _streams(columns, records)),
         *flat,
     ]
 
@@ -172,6 +174,20 @@ def _csv(record: dict[str, Any]) -> bytes:
     output = io.StringIO(newline="")
     csv.writer(output, lineterminator="").writerow(record.values())
     return output.getvalue().encode()
+
+
+def _streams(columns: pa.Schema, records: list[dict[str, Any]]) -> list[pa.BinaryArray]:
+    """Write the rows one by one as Arrow's own writer does, each with its schema before it."""
+    rows = pa.RecordBatch.from_pylist(records, schema=columns)
+    numbers = iter(range(len(records)))
+
+    def encode(_: dict[str, Any]) -> bytes:
+        output = pa.BufferOutputStream()
+        with pa.ipc.new_stream(output, columns) as writer:
+            writer.write_batch(rows.slice(next(numbers), 1))
+        return output.getvalue().to_pybytes()
+
+    return _batches(records, encode)
 
 
 def _avro(*, is_nested: bool) -> WriterSchema:

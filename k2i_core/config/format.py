@@ -20,9 +20,9 @@ from k2i_core.config.redaction import redacted_mapping
 from k2i_core.config.settings import Section, not_supported_yet, refused_keys
 from k2i_core.config.units import bounded_duration
 
-_LATER_FORMATS = frozenset({"arrow_ipc", "msgpack"})
+_LATER_FORMATS = frozenset({"msgpack"})
 
-_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "string", "raw")
+_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "arrow_ipc", "string", "raw")
 
 SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
 """Formats whose records need a schema to be read."""
@@ -141,14 +141,15 @@ class Format(Section):
     """What the bytes of a record are."""
 
     value: Annotated[
-        Literal["json", "avro", "protobuf", "json_schema", "csv", "string", "raw"],
+        Literal["json", "avro", "protobuf", "json_schema", "csv", "arrow_ipc", "string", "raw"],
         BeforeValidator(_check_value_format),
     ] = Field(
         default="json",
         description="json: an object becomes a row. avro, protobuf: a record becomes a row, by the "
         "schema that it names in the registry, or by schema_file. json_schema: an object behind "
-        "the number of its schema. csv: one record of fields becomes a row. string, raw: the whole "
-        "value, as UTF-8 text or as bytes, becomes the one column value.",
+        "the number of its schema. csv: one record of fields becomes a row. arrow_ipc: a stream "
+        "of one row, whose schema it brings. string, raw: the whole value, as UTF-8 text or as "
+        "bytes, becomes the one column value.",
         examples=["json"],
     )
     key: Literal["raw", "string"] = Field(

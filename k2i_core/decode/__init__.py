@@ -7,6 +7,7 @@
 | Protobuf | `proto_*` | n messages side by side, by the writer's schema |
 | JSON Schema | `json_schema*` | as JSON, with columns of the writer's schema |
 | CSV | `csv_*` | n records side by side, field after field |
+| Arrow IPC | `arrow_*` | each stream by itself, then rows of one schema side by side |
 | text, bytes | `text` | as they are |
 
 `schema_decoder` is what Avro and Protobuf share: the frame with the schema's id (`schema_frames`),
@@ -22,7 +23,7 @@ What every decoder here guarantees:
   rounded, truncated, clipped or replaced by null. (Two exceptions: a float or double is the nearest
   one, and digits of a timestamp or time beyond the microsecond, where Iceberg ends, are cut off.)
 - *Content never raises.* Whatever the bytes are, `decode` returns.
-- *Columnar.* A batch without failures costs no Python per record.
+- *Columnar.* A batch without failures costs no Python per record (Arrow IPC: looking at a stream).
 - *No state.* A decoder may be used from any number of threads; what it keeps is what a schema
   means, which never changes.
 - *No network.* A decoder that does not know a schema asks its caller for it.

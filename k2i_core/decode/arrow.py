@@ -134,3 +134,8 @@ def list_offsets(
     first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
     # Arrow takes a null mask only beside offsets that are no slice; a difference is none.
     return pc.subtract(array.offsets, pa.scalar(first, pa.int32())), first, last - first
+
+
+def run_end_decoded(array: AnyArray) -> AnyArray:
+    """Return the values of a run-end encoded array, one an element."""
+    return _pc.run_end_decode(array)

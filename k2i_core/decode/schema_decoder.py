@@ -149,19 +149,7 @@ class SchemaDecoder:
         return made
 
     def _report(self, pieces: list[Piece], faults: Faults, schema_ids: Integers) -> DecodedValues:
-        batches: list[pa.RecordBatch] = []
-        places: list[Integers] = []
-        for piece in pieces:
-            rows, unfit = conform(piece.rows, self._row_schema, self._time_formats)
-            kept = piece.places
-            if unfit:
-                faults.update({int(kept[row]): fault for row, fault in unfit.items()})
-                is_fit = np.ones(len(kept), np.bool_)
-                is_fit[list(unfit)] = False
-                rows, kept = rows.filter(flags(is_fit)), kept[is_fit]
-            batches.append(rows)
-            places.append(kept)
-        rows, kept = _in_order(batches, places, self._row_schema)
+        rows, kept = assembled(pieces, faults, self._row_schema, self._time_formats)
         assert len(kept) + len(faults) == len(schema_ids)
         if not faults:
             return DecodedValues(rows)
@@ -172,6 +160,36 @@ class SchemaDecoder:
                 failure_of(place, faults[place], int(schema_ids[place])) for place in sorted(faults)
             ),
         )
+
+
+def assembled(
+    pieces: list[Piece], faults: Faults, row_schema: pa.Schema, time_formats: Mapping[str, str]
+) -> tuple[pa.RecordBatch, Integers]:
+    """Make the table's rows of the writers', in the order of the values.
+
+    Args:
+        pieces: No value is in two of them.
+        faults: Values whose rows do not fit are added.
+        row_schema: Of the table.
+        time_formats: As `conform`.
+
+    Returns:
+        The rows that fit, and which value each is made of.
+
+    """
+    batches: list[pa.RecordBatch] = []
+    places: list[Integers] = []
+    for piece in pieces:
+        rows, unfit = conform(piece.rows, row_schema, time_formats)
+        kept = piece.places
+        if unfit:
+            faults.update({int(kept[row]): fault for row, fault in unfit.items()})
+            is_fit = np.ones(len(kept), np.bool_)
+            is_fit[list(unfit)] = False
+            rows, kept = rows.filter(flags(is_fit)), kept[is_fit]
+        batches.append(rows)
+        places.append(kept)
+    return _in_order(batches, places, row_schema)
 
 
 def _in_order(

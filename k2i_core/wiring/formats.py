@@ -10,6 +10,8 @@ from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
 from k2i_core.config.csv_format import Csv
 from k2i_core.config.format import SchemaRegistry
+from k2i_core.decode.arrow_columns import MAPPING_VERSION as ARROW_MAPPING_VERSION
+from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.conform import can_hold
@@ -42,6 +44,7 @@ MAPPING_PROPERTY = "k2i.format-mapping"
 """Property of a table: how its columns were made of the writers' schemas, for ever."""
 
 _MAPPINGS = {
+    "arrow_ipc": f"arrow_ipc/{ARROW_MAPPING_VERSION}",
     "avro": f"avro/{AVRO_MAPPING_VERSION}",
     "json_schema": f"json_schema/{JSON_SCHEMA_MAPPING_VERSION}",
     "protobuf": f"protobuf/{PROTO_MAPPING_VERSION}",
@@ -164,16 +167,19 @@ class Formats:
             UnavailableError, ConfigError: As `known_row_schema`.
 
         """
-        if self._schemas is None:
+        if self._pipeline.format.value == "json":
             return infer_row_schema(value for value in values.to_pylist() if value is not None)
         decoder = self._decoder(pa.schema([]), may_add_columns=True)
         while True:
             decoded = decoder.decode(values)
             if not decoded.missing_schema_ids:
                 return decoded.proposed_schema or pa.schema([])
+            assert self._schemas is not None
             self._schemas.fetch(decoded.missing_schema_ids)
 
-    def _decoder(self, row_schema: pa.Schema, *, may_add_columns: bool) -> Decoder:
+    def _decoder(  # noqa: PLR0911 - one return a format
+        self, row_schema: pa.Schema, *, may_add_columns: bool
+    ) -> Decoder:
         time_formats = self._pipeline.time_formats()
         match self._pipeline.format.value:
             case "json":
@@ -186,6 +192,10 @@ class Formats:
                     _csv_dialect(self._pipeline),
                     time_formats=time_formats,
                     may_add_columns=may_add_columns,
+                )
+            case "arrow_ipc":
+                return ArrowDecoder(
+                    row_schema, time_formats=time_formats, may_add_columns=may_add_columns
                 )
             case "string":
                 return StringDecoder()

@@ -1,7 +1,7 @@
 """Topics whose records need no schema registry and are no JSON.
 
-Goal: rows, new columns and dead letters of CSV end in the table as the page on formats says, and
-`verify` finds nothing lost.
+Goal: rows, new columns and dead letters of CSV and Arrow IPC end in the table as the page on
+formats says, and `verify` finds nothing lost.
 Method: a real broker, a worker in this process, the table read back by PyIceberg.
 """
 
@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+from pyarrow import ipc
 
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
@@ -89,3 +92,35 @@ def test_csv_without_types_becomes_text_columns(
         {"id": "1", "b": None, "c": "'a'"},
         {"id": "2", "b": "2", "c": ""},
     ]
+
+
+def stream(**columns: pa.Array) -> bytes:
+    rows = pa.record_batch(list(columns.values()), names=list(columns))
+    output = pa.BufferOutputStream()
+    with ipc.new_stream(output, rows.schema) as writer:
+        writer.write_batch(rows)
+    return output.getvalue().to_pybytes()
+
+
+def test_arrow_streams_of_two_schemas_become_rows(
+    tmp_path: Path, kafka: Broker, topic: TopicFactory
+) -> None:
+    older = [stream(id=pa.array([n], pa.int32())) for n in range(3)]
+    at = pa.array([AT], pa.timestamp("ns", tz="UTC"))
+    kind = pa.array(["a"]).dictionary_encode()
+    newer = stream(id=pa.array([3], pa.int64()), at=at, kind=kind)
+    bad = [stream(id=pa.array([7, 8])), b"", older[0][:-30]]
+    pipeline = ingested(
+        tmp_path / "arrow",
+        kafka,
+        topic(),
+        [older[0], bad[0], newer, *bad[1:], *older[1:]],
+        format={"value": "arrow_ipc"},
+        table={"identifier": "e2e.arrow"},
+    )
+    assert rows_of(pipeline) == [
+        *({"id": n, "at": None, "kind": None} for n in range(3)),
+        {"id": 3, "at": AT, "kind": "a"},
+    ]
+    assert reasons_of(pipeline) == sorted((value, "invalid_encoding") for value in bad)
+    assert pipeline.load_table().properties["k2i.format-mapping"] == "arrow_ipc/1"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from k2i_core.config.load import read_pipeline
+from k2i_core.decode import arrow_columns
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
@@ -85,16 +86,52 @@ def test_csv_texts_fill_the_column_that_the_page_says(example: str, column: str)
     assert decoded.rows.column("x").null_count == 0
 
 
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "decimal32": pa.decimal32(9, 2),
+    "decimal64": pa.decimal64(9, 2),
+    "decimal128": pa.decimal128(9, 2),
+    "decimal256": pa.decimal256(9, 2),
+    "time32": pa.time32("ms"),
+    "time64": pa.time64("ns"),
+    "timestamp": pa.timestamp("ns"),
+    "timestamp with a zone": pa.timestamp("s", tz="Europe/Berlin"),
+    "dictionary": pa.dictionary(pa.int8(), pa.string()),
+    "fixed_size_binary": pa.binary(4),
+    "list": pa.list_(pa.int32()),
+    "large_list": pa.large_list(pa.int32()),
+    "fixed_size_list": pa.list_(pa.int32(), 2),
+    "list_view": pa.list_view(pa.int32()),
+    "map": pa.map_(pa.string(), pa.int32()),
+    "struct": pa.struct([("a", pa.int32())]),
+}
+
+
+@pytest.mark.parametrize(("example", "column"), table_of("Arrow"))
+def test_arrow_types_become_what_the_page_says(example: str, column: str) -> None:
+    type_ = ARROW_TYPES.get(example) or getattr(pa, example)()
+    schema = pa.schema([pa.field("x", type_), pa.field("last", pa.int32())])
+    assert text_of(arrow_columns.columns_of(schema)) == column
+    if column != NO_COLUMN:
+        nulls = pa.nulls(2, type_) if type_ != pa.uuid() else pa.array([None] * 2, type_)
+        assert arrow_columns.column_of(nulls, to_arrow(parse_type(column))).null_count == 2
+
+
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_example_is_a_valid_pipeline(block: str) -> None:
-    assert read_pipeline(block, "formats.md").format.value in ("avro", "protobuf", "csv")
+    assert read_pipeline(block, "formats.md").format.value in (
+        "avro",
+        "protobuf",
+        "csv",
+        "arrow_ipc",
+    )
 
 
 def test_there_are_examples_and_every_error_class_named_exists() -> None:
-    assert len(BLOCKS) >= 3
+    assert len(BLOCKS) >= 4
     section = PAGE.split("## Dead letters of these formats")[1]
     named = re.findall(r"^\| `([a-z_0-9]+)`", section, re.MULTILINE)
     assert set(named) <= {str(each) for each in ErrorClass}

@@ -36,10 +36,10 @@ LATER = [
             {"format": f"{{value: {name}}}"},
             (
                 f'orders.yaml:11: format.value: "{name}" is not supported yet; '
-                "write one of json, avro, protobuf, json_schema, csv, string, raw"
+                "write one of json, avro, protobuf, json_schema, csv, arrow_ipc, string, raw"
             ),
         )
-        for name in ("arrow_ipc", "msgpack")
+        for name in ("msgpack",)
     ),
 ]
 
