@@ -126,6 +126,25 @@ class DecodedValues:
 
 
 @dataclass(frozen=True, slots=True)
+class TransformedRows:
+    """What transforms made of n decoded rows.
+
+    Attributes:
+        rows: m rows × the table's columns, without `_kafka`.
+        origin: m elements × KAFKA_TYPE: where they come from.
+        row_indices: int64, m elements: which of the n rows each came from, ascending; None when
+            m = n.
+        failures: Rows that could not be transformed, ascending by index; the rest of the others
+            is filtered.
+    """
+
+    rows: pa.RecordBatch
+    origin: pa.StructArray
+    row_indices: pa.Int64Array | None = None
+    failures: tuple[DecodeFailure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RangeCounts:
     """What became of the offsets of one range; offsets without a record are the rest.
 

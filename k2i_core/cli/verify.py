@@ -71,6 +71,8 @@ def run_verification(pipeline: Pipeline, *, with_topic: bool) -> Verification:
 
 def print_verification(verification: Verification) -> None:
     """Print the figures of every Kafka partition, then the verdict and what contradicts it."""
+    # Most pipelines filter nothing.
+    has_filtered = any(proof.claimed.filtered_count for proof in verification.partitions)
     print_table(
         (
             "kafka partition",
@@ -80,6 +82,7 @@ def print_verification(verification: Verification) -> None:
             "dead letters",
             "replayed",
             "dropped",
+            *(("filtered",) if has_filtered else ()),
             "tombstones",
             "no record",
         ),
@@ -92,6 +95,7 @@ def print_verification(verification: Verification) -> None:
                 f"{proof.dead_letter_count:,}",
                 f"{proof.replayed_count:,}",
                 f"{proof.dropped_count:,}",
+                *((f"{proof.claimed.filtered_count:,}",) if has_filtered else ()),
                 f"{proof.claimed.tombstone_count:,}",
                 f"{proof.without_record_count:,}",
             ]

@@ -18,6 +18,7 @@ from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
+from k2i_core.config.transforms import Transform
 from k2i_core.config.units import duration_text, size_text
 from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, is_nested
@@ -39,6 +40,13 @@ class Sections:
     monitoring: Monitoring | None
     serve: Serve | None
     checks: tuple[Check, ...] = ()
+    transforms: tuple[Transform, ...] = ()
+
+    def table_columns(self) -> Sequence[IcebergField] | None:
+        """Return the table's columns as far as the file alone tells; None for none."""
+        if self.table is None or self.transforms:
+            return None
+        return declared_columns(self.format, self.table)
 
 
 def findings(sections: Sections) -> Iterator[Finding]:
@@ -48,7 +56,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.table:
         yield from _check_columns(sections.table.columns or ())
         yield from _check_codec_level(sections.table)
-        columns = declared_columns(sections.format, sections.table)
+        columns = sections.table_columns()
         yield from _check_partition_fields(sections.table, columns)
         yield from _check_sort_fields(sections.table, columns)
     if sections.table and sections.format:
@@ -65,8 +73,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
     if sections.monitoring and sections.table:
-        columns = declared_columns(sections.format, sections.table)
-        yield from _check_unique_key(sections.monitoring, columns)
+        yield from _check_unique_key(sections.monitoring, sections.table_columns())
     yield from _check_names(sections.checks)
     if sections.serve:
         yield from _check_certificate(sections.serve)

@@ -27,6 +27,7 @@ from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
+from k2i_core.config.transforms import Transform
 from k2i_core.config.user_checks import Check
 from k2i_core.errors import ConfigError, ErrorKind
 
@@ -162,6 +163,10 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
     def section(name: str, kind: type[_SectionT]) -> _SectionT | None:
         return None if name in broken else kind.model_validate(tree.get(name, {}))
 
+    def sections_of(name: str, kind: type[_SectionT]) -> tuple[_SectionT, ...]:
+        listed = () if name in broken else tree.get(name, ())
+        return tuple(kind.model_validate(one) for one in listed)
+
     return Sections(
         kafka=section("kafka", Kafka),
         format=section("format", Format),
@@ -171,9 +176,8 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         maintenance=section("maintenance", Maintenance),
         monitoring=section("monitoring", Monitoring),
         serve=section("serve", Serve),
-        checks=()
-        if "checks" in broken
-        else tuple(Check.model_validate(one) for one in tree.get("checks", ())),
+        checks=sections_of("checks", Check),
+        transforms=sections_of("transforms", Transform),
     )
 
 

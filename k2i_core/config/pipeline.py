@@ -19,6 +19,7 @@ from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
+from k2i_core.config.transforms import Transform
 from k2i_core.config.units import bounded_count
 from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
@@ -72,6 +73,12 @@ class Pipeline(Section):
     table: Table = Field(
         description="Where rows go and how they lie there.",
         examples=[{"identifier": "sales.orders"}],
+    )
+    transforms: tuple[Transform, ...] = Field(
+        default=(),
+        description="What is made of the columns of the records, step by step. table.columns are "
+        "then those of the records, and the table's follow from them.",
+        examples=[[{"rename": {"ts": "created_at"}}, {"filter": "amount > 0"}]],
     )
     flush: Flush = Field(
         default=Flush(),
@@ -155,7 +162,14 @@ class Pipeline(Section):
         return self.hot.directory, self.state_directory / self.name / "hot"
 
     def declared_columns(self) -> tuple[IcebergField, ...] | None:
-        """Return the table's columns without `_kafka`; None when they are to be inferred."""
+        """Return the table's columns without `_kafka`; None when they follow from something else.
+
+        From the first records, from a schema, or from transforms.
+        """
+        return None if self.transforms else self.record_columns()
+
+    def record_columns(self) -> tuple[IcebergField, ...] | None:
+        """Return the columns that the records have; None when they are to be inferred."""
         return declared_columns(self.format, self.table)
 
     def time_formats(self) -> dict[str, str]:

@@ -33,7 +33,7 @@ from k2i_core.iceberg.replaying import REPLAY_OPERATION, Replay, decide_replay
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
-from k2i_core.ingest.ports import Decoder, FetchSchemas, no_schemas
+from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms, no_schemas
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import KAFKA_COLUMN, DecodedBatch, PolledBatch, WrittenFile
@@ -65,6 +65,17 @@ def unobserved(_step: LetterStep) -> None:
     """Observe nothing: what production does."""
 
 
+def row_columns(table: Table) -> pa.Schema:
+    """Return a table's own columns, without `_kafka`."""
+    schema = arrow_schema(table.schema())
+    return pa.schema([column for column in schema if column.name != KAFKA_COLUMN])
+
+
+def same_columns(record_schema: pa.Schema) -> pa.Schema:
+    """Return the columns of a table whose rows are the records as they are decoded."""
+    return record_schema
+
+
 @dataclass(frozen=True, slots=True)
 class LetterParts:
     """The real parts of a replay or drop.
@@ -75,8 +86,11 @@ class LetterParts:
         make_decoder: For the columns as they are, by today's configuration.
         fetch_schemas: Makes writers' schemas known to the decoders.
         evolve: Changes the target so that rows of a wider schema fit.
-        declared: Columns that the pipeline declares; None when they are inferred.
+        declared: Columns of the records that the pipeline declares; None when they are inferred.
         check_keys: Finds keys that do not fit the key format.
+        transforms: Makes the table's columns of the records'; None where they are the same.
+        record_columns: Returns the columns of the records that a table's rows are made of.
+        table_columns: Returns the table's columns for records of these.
         observe: Told about every step.
         show: Told how far it has come.
     """
@@ -90,6 +104,9 @@ class LetterParts:
     clock: Clock
     ids: IdSource
     fetch_schemas: FetchSchemas = no_schemas
+    transforms: RowTransforms | None = None
+    record_columns: Callable[[Table], pa.Schema] = row_columns
+    table_columns: Callable[[pa.Schema], pa.Schema] = same_columns
     observe: StepObserver = unobserved
     show: ShowProgress = unseen
 
@@ -185,14 +202,16 @@ class _Attempt:
         self._selection = selection
         self._dry_run = dry_run
         self._loaded, self._view = load_tables(parts)
-        self._schema = _row_schema(self._loaded.target)
-        self._columns_before = set(self._schema.names)
+        self._schema = parts.record_columns(self._loaded.target)
+        self._columns_before = set(row_columns(self._loaded.target).names)
         for column in parts.declared or ():
-            if column.name not in self._columns_before:  # a dry run added none
+            if column.name not in self._schema.names:  # a dry run added none
                 self._schema = self._schema.append(column)
         self._decoder = parts.make_decoder(self._schema)
         self._table = self._loaded.target
-        self._settings = DecodeSettings(self._loaded.target_name, {}, parts.check_keys)
+        self._settings = DecodeSettings(
+            self._loaded.target_name, {}, parts.check_keys, parts.transforms
+        )
         self._writer: RollingWriter | None = None
         self._files: list[WrittenFile] = []
         self._counts: Counter[TopicPartition] = Counter()
@@ -218,11 +237,12 @@ class _Attempt:
                 self._writer.abandon()
             raise
         parts.observe(LetterStep.FILES_CLOSED)
+        names = parts.table_columns(self._schema).names
         return ReplayReport(
             selected_count,
             self._counts.total(),
             dict(self._failing),
-            tuple(name for name in self._schema.names if name not in self._columns_before),
+            tuple(name for name in names if name not in self._columns_before),
             self._commit() if self._files else None,
             self._dry_run,
         )
@@ -242,6 +262,8 @@ class _Attempt:
         # Safe because the column is never null.
         error_classes = cast("list[str]", decoded.dead_letters.column("error_class").to_pylist())
         self._failing.update(error_classes)
+        if filtered_count := sum(r.counts.filtered_count for r in decoded.ranges):
+            self._failing["filtered"] += filtered_count
         new_rows = decoded.rows if self._room is None else decoded.rows.slice(0, self._room)
         if not new_rows.num_rows:
             return
@@ -273,7 +295,7 @@ class _Attempt:
             self._parts.evolve(row_schema)
             # Only for what is written from now on: the rows were chosen in the load before.
             self._table = _table_of(self._parts.target)
-            self._schema = _row_schema(self._table)
+            self._schema = self._parts.record_columns(self._table)
         self._decoder = self._parts.make_decoder(self._schema)
 
     def _open_writer(self) -> RollingWriter:
@@ -303,11 +325,6 @@ class _Attempt:
             row_count=sum(counts.values()),
         )
         return report.snapshot_id
-
-
-def _row_schema(table: Table) -> pa.Schema:
-    schema = arrow_schema(table.schema())
-    return pa.schema([column for column in schema if column.name != KAFKA_COLUMN])
 
 
 def _table_of(committer: TableCommitter) -> Table:

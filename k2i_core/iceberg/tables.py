@@ -189,6 +189,18 @@ def with_kafka(row_schema: pa.Schema) -> pa.Schema:
     return row_schema.append(pa.field(KAFKA_COLUMN, KAFKA_TYPE))
 
 
+def check_layout(row_schema: pa.Schema, settings: TableSettings) -> None:
+    """Check that a new table of these columns could be partitioned and sorted as it is set.
+
+    Raises:
+        ConfigError: It could not.
+
+    """
+    schema = iceberg_schema(with_kafka(row_schema))
+    _partition_spec(schema, settings.partition_by)
+    _sort_order(schema, settings.sort_by)
+
+
 def load_if_exists(catalog: Catalog, identifier: str) -> Table | None:
     """Load a table; None while there is none.
 

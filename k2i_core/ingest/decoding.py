@@ -1,6 +1,7 @@
-"""One polled batch to one decoded batch: every record is a row, a dead letter or a tombstone.
+"""One polled batch to one decoded batch: every record is exactly one of four things.
 
-    records ─► tombstones out ─► standing verdicts out ─► decode ─► rows + `_kafka`, dead letters
+    records ─► tombstones out ─► standing verdicts out ─► decode ─► transform ─► rows + `_kafka`
+                                                            └─ dead letters ─┘└─ filtered
 
 An offset that the dead-letter table holds already is a dead letter whatever the decoder thinks
 today: otherwise a crash between the two commits could make it both (I1). Pure and columnar; only
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2i_core.ingest.ports import Decoder, FetchSchemas
+from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
@@ -28,6 +29,7 @@ from k2i_core.records import (
     DecodeFailure,
     PolledBatch,
     RangeCounts,
+    TransformedRows,
 )
 
 Verdicts = Mapping[TopicPartition, frozenset[int]]
@@ -35,8 +37,9 @@ KeyCheck = Callable[[pa.Array], tuple[DecodeFailure, ...]]
 
 STAGE_KEY = "key"
 STAGE_VALUE = "value"
+STAGE_TRANSFORM = "transform"
 
-KINDS = ("row", "dead_letter", "tombstone")
+KINDS = ("row", "dead_letter", "filtered", "tombstone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,13 @@ class DecodeSettings:
         target_table: Identifier written into dead letters.
         verdicts: Offsets that are dead letters already.
         check_keys: Finds keys that do not fit the key format, among n keys; None accepts all.
+        transforms: Makes the table's columns of the decoder's; None where they are the same.
     """
 
     target_table: str
     verdicts: Verdicts
     check_keys: KeyCheck | None = None
+    transforms: RowTransforms | None = None
 
 
 def decode_fetching(
@@ -140,12 +145,30 @@ def decode_batch(
     origin = _kafka_column(records)
     if len(kept) != records.num_rows:
         origin = origin.take(pa.array(kept, pa.int64()))
+    rows = decoded.rows
+    if settings.transforms is not None:
+        made = settings.transforms.apply(rows, origin)
+        rows, origin = made.rows, made.origin
+        failures += _note_gone(made, kept, kinds)
     return DecodedBatch(
-        rows=decoded.rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin),
+        rows=rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin),
         dead_letters=_dead_letters(records, sorted(failures), settings.target_table, now_ms),
         ranges=_count(polled, kinds),
         byte_count=polled.byte_count,
     )
+
+
+def _note_gone(
+    made: TransformedRows, kept: npt.NDArray[np.int64], kinds: npt.NDArray[np.uint8]
+) -> list[tuple[int, str, DecodeFailure]]:
+    """Note which of the kept records are filtered and dead letters now; return the latter."""
+    if made.row_indices is not None:
+        is_gone = np.ones(len(kept), np.bool_)
+        is_gone[_numpy(made.row_indices)] = False
+        kinds[kept[is_gone]] = KINDS.index("filtered")
+    failed = [(int(kept[failure.index]), STAGE_TRANSFORM, failure) for failure in made.failures]
+    kinds[[index for index, _, _ in failed]] = KINDS.index("dead_letter")
+    return failed
 
 
 def _numpy(array: pa.Array) -> npt.NDArray[Any]:
@@ -221,13 +244,16 @@ def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRa
             counted.append(CountedRange(offset_range, RangeCounts()))
             continue
         place = names.index(topic_partition.topic) * width + topic_partition.kafka_partition
-        rows, dead_letters, tombstones = counts[place * len(KINDS) : (place + 1) * len(KINDS)]
+        rows, dead_letters, filtered, tombstones = counts[
+            place * len(KINDS) : (place + 1) * len(KINDS)
+        ]
         counted.append(
             CountedRange(
                 offset_range,
                 RangeCounts(
                     row_count=int(rows),
                     dead_letter_count=int(dead_letters),
+                    filtered_count=int(filtered),
                     tombstone_count=int(tombstones),
                     byte_count=int(bytes_[place]),
                 ),

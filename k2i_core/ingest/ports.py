@@ -15,6 +15,7 @@ from k2i_core.records import (
     EarlierLog,
     PolledBatch,
     TableState,
+    TransformedRows,
     WrittenFile,
 )
 
@@ -87,6 +88,20 @@ class Decoder(Protocol):
 
     def decode(self, values: pa.BinaryArray) -> DecodedValues:
         """Decode n non-null values to rows; never raises for the content of a record."""
+        ...
+
+
+class RowTransforms(Protocol):
+    """Rows of the records' columns to rows of the table's; thread-safe, no I/O."""
+
+    def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> TransformedRows:
+        """Transform n rows; never raises for the content of a record.
+
+        Args:
+            rows: n rows, in columns as a decoder makes them.
+            origin: n elements × KAFKA_TYPE: where they come from.
+
+        """
         ...
 
 
@@ -309,11 +324,11 @@ class RowTargets(Protocol):
 
     @property
     def row_schema(self) -> pa.Schema:
-        """The target table's columns, without `_kafka`."""
+        """The columns that decoders make for the target table, without `_kafka`."""
         ...
 
     def evolve(self, wanted: pa.Schema) -> None:
-        """Change the target table so that rows of `wanted` fit; returns when it is committed.
+        """Change the target table so that records of `wanted` fit; returns when it is committed.
 
         Raises:
             IncompatibleSchemaError: The change is not allowed by `schema_evolution`.

@@ -37,6 +37,7 @@ from k2i_core.ingest.ports import (
     NoHotRows,
     ReadVerdicts,
     RowTargets,
+    RowTransforms,
     Source,
     TargetTable,
     TransactionLog,
@@ -91,6 +92,7 @@ class SessionSettings:
     flush: FlushLimits
     unavailable_seconds_max: float = 300.0
     check_keys: KeyCheck | None = None
+    transforms: RowTransforms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,10 @@ class Session:
         self._positions = dict(taken.next_offsets)
         self._decoder = parts.make_decoder(parts.targets.row_schema)
         self._decode_settings = DecodeSettings(
-            parts.target.identifier, taken.verdicts, self._settings.check_keys
+            parts.target.identifier,
+            taken.verdicts,
+            self._settings.check_keys,
+            self._settings.transforms,
         )
         self._partitions_checked_boot_seconds = parts.clock.boot_seconds()
         parts.hot.took_over(taken.owner, taken.identity, taken.next_offsets)

@@ -12,11 +12,13 @@ from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError, K2iError, UnavailableError
 from k2i_core.iceberg.failures import translated
+from k2i_core.iceberg.tables import check_layout
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.query.data_files import check_select
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import open_source
-from k2i_core.wiring.settings import catalog_opener
+from k2i_core.wiring.record_columns import RecordColumns
+from k2i_core.wiring.settings import catalog_opener, declared_schema, table_settings
 
 BROKER_SECONDS_MAX = 10.0
 """How long the broker may take for each answer. Larger makes a person wait for what is down."""
@@ -54,11 +56,22 @@ def check_connections(pipeline: Pipeline) -> list[Connection]:
 
 
 def user_checks(pipeline: Pipeline) -> list[Connection]:
-    """Ask the query engine whether the SQL of each of the file's checks is one SELECT."""
-    return [
+    """Ask the query engine about the SQL of the file: transforms, and checks."""
+    checks = [
         _asked(f"check {check.name}", partial(_parse, check.name, check.sql))
         for check in pipeline.checks
     ]
+    if not pipeline.transforms:
+        return checks
+    return [_asked("transforms", lambda: _describe_transforms(pipeline)), *checks]
+
+
+def _describe_transforms(pipeline: Pipeline) -> str:
+    columns, declared = RecordColumns(pipeline), declared_schema(pipeline)
+    if declared is None:
+        return "checked once the columns of the records are known"
+    check_layout(columns.to_table(declared), table_settings(pipeline))
+    return f"the table has {', '.join(columns.to_table(declared).names)}"
 
 
 def _parse(name: str, sql: str) -> str:

@@ -30,6 +30,7 @@ from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.tables import evolve
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import inspect_dead_letters, inspect_target, operator_committer
+from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.settings import catalog_opener, check_text_keys, declared_schema
 
 
@@ -111,19 +112,24 @@ def letter_parts(
     clock, ids = SystemClock(), RandomIds()
     catalog = catalog_opener(pipeline)()
     formats = Formats(pipeline, clock)
+    columns = RecordColumns(pipeline)
     table = pipeline.table
 
     def committer(identifier: str) -> TableCommitter:
         return operator_committer(pipeline, identifier, clock, observe=observe_commit)
 
     def change_columns(wanted: pa.Schema) -> None:
-        evolve(catalog, table.identifier, wanted, table.schema_evolution)
+        columns.keep(catalog, table.identifier, wanted)
+        evolve(catalog, table.identifier, columns.to_table(wanted), table.schema_evolution)
 
     return LetterParts(
         target=committer(table.identifier),
         dead_letters=committer(pipeline.dead_letter_table),
         make_decoder=formats.make_decoder,
         fetch_schemas=formats.fetch,
+        transforms=columns.transforms,
+        record_columns=columns.of_table,
+        table_columns=columns.to_table,
         evolve=change_columns,
         declared=declared_schema(pipeline),
         check_keys=check_text_keys if pipeline.format.key == "string" else None,

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pyarrow as pa
 import structlog
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
 from k2i_core.config import Pipeline
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ingest.ports import Source
 from k2i_core.wiring.formats import Formats
-from k2i_core.wiring.row_targets import without_kafka
+from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.settings import declared_schema
 from k2i_core.worker import StopAsked
 
@@ -29,18 +29,22 @@ def find_row_schema(
     catalog: Catalog,
     source: Source,
     formats: Formats,
+    columns: RecordColumns,
     is_stop_asked: Callable[[], bool],
 ) -> pa.Schema:
-    """Return the columns without `_kafka`, waiting for a first record where nothing else tells.
+    """Return the records' columns, waiting for a first record where nothing else tells.
 
     Raises:
         StopAsked: The topics stayed empty until a stop was asked for.
 
     """
-    if (declared := declared_schema(pipeline)) is not None:
+    declared = declared_schema(pipeline)
+    if declared is not None and columns.transforms is None:
         return declared
-    if (existing := _existing(catalog, pipeline.table.identifier)) is not None:
-        return without_kafka(existing)
+    if (table := _existing(catalog, pipeline.table.identifier)) is not None:
+        return columns.of_table(table)
+    if declared is not None:
+        return declared
     if (known := formats.known_row_schema()) is not None:
         log.info("columns taken from the schema", columns=known.names)
         return known
@@ -62,8 +66,8 @@ def find_row_schema(
     raise StopAsked
 
 
-def _existing(catalog: Catalog, identifier: str) -> pa.Schema | None:
+def _existing(catalog: Catalog, identifier: str) -> Table | None:
     with translated(f"load table {identifier}"):
         if not catalog.table_exists(identifier):
             return None
-        return arrow_schema(catalog.load_table(identifier).schema())
+        return catalog.load_table(identifier)

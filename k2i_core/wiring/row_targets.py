@@ -13,19 +13,13 @@ from k2i_core.clock import Clock
 from k2i_core.crash_points import CrashPoint, Observer
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.tables import evolve
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ingest.ports import RowWriter, TransactionLog
 from k2i_core.ledger import Owner
 from k2i_core.parquet.encodings import EncodingMemory
 from k2i_core.parquet.writer import RollingWriter
-from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.evolution import SchemaEvolution
-
-
-def without_kafka(schema: pa.Schema) -> pa.Schema:
-    """Return the columns that decoders make."""
-    return pa.schema([field for field in schema if field.name != KAFKA_COLUMN])
+from k2i_core.wiring.record_columns import RecordColumns
 
 
 class TableRowTargets:
@@ -38,6 +32,7 @@ class TableRowTargets:
         dead_letters: Table,
         *,
         identifiers: tuple[str, str],
+        columns: RecordColumns,
         evolution: SchemaEvolution,
         clock: Clock,
         log: TransactionLog,
@@ -48,6 +43,7 @@ class TableRowTargets:
         self._target = target
         self._dead_letters = dead_letters
         self._target_identifier, self._dead_letters_identifier = identifiers
+        self._columns = columns
         self._evolution = evolution
         self._clock = clock
         self._log = log
@@ -63,12 +59,15 @@ class TableRowTargets:
 
     @property
     def row_schema(self) -> pa.Schema:
-        """The target table's columns, without `_kafka`."""
-        return without_kafka(arrow_schema(self._target.schema()))
+        """The columns that decoders make for the target table, without `_kafka`."""
+        return self._columns.of_table(self._target)
 
     def evolve(self, wanted: pa.Schema) -> None:
-        """Change the target table so that rows of `wanted` fit."""
-        evolve(self._catalog, self._target_identifier, wanted, self._evolution)
+        """Change the target table so that records of `wanted` fit."""
+        # Before the columns that follow from it, because those alone would not tell it.
+        self._columns.keep(self._catalog, self._target_identifier, wanted)
+        table_schema = self._columns.to_table(wanted)
+        evolve(self._catalog, self._target_identifier, table_schema, self._evolution)
         with translated(f"load table {self._target_identifier}"):
             self._target = self._catalog.load_table(self._target_identifier)
         self._encodings = EncodingMemory()

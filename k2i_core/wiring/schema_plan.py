@@ -1,19 +1,19 @@
 """What declared columns and the writers' newest schemas would do to the table; nothing is done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import pyarrow as pa
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
-from k2i_core.decode.growth import additions
+from k2i_core.decode.growth import additions, grown
 from k2i_core.iceberg.tables import load_if_exists
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.schema.changes import AddColumn, SchemaDiff, apply, diff, path_text
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.wiring.formats import Formats, LatestSchema
-from k2i_core.wiring.row_targets import without_kafka
+from k2i_core.wiring.record_columns import RecordColumns, without_kafka
 from k2i_core.wiring.settings import catalog_opener, declared_schema
 
 DECLARED = "columns of the file"
@@ -73,7 +73,7 @@ def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
         ConfigError: Settings or a schema that cannot be used.
 
     """
-    formats = Formats(pipeline, clock)
+    formats, records = Formats(pipeline, clock), RecordColumns(pipeline)
     table = load_if_exists(catalog_opener(pipeline)(), pipeline.table.identifier)
     columns = None if table is None else without_kafka(arrow_schema(table.schema()))
     is_empty = table is None or not table.metadata.snapshots
@@ -81,11 +81,26 @@ def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
     sources: list[SourcePlan] = []
     declared = declared_schema(pipeline)
     if declared is not None:
-        changes = _declared_changes(columns, declared, evolution, is_empty=is_empty)
+        wanted = records.to_table(declared)
+        changes = _declared_changes(columns, wanted, evolution, is_empty=is_empty)
         sources.append(SourcePlan(DECLARED, None, changes))
     # Before any record is read, a table that is not there is created as declared.
-    base = declared if columns is None else columns
-    sources += [_source_plan(formats, base, each, evolution) for each in formats.latest_schemas()]
+    if records.transforms is None:
+        base = declared if columns is None else columns
+        sources += [_source_plan(formats, base, s, evolution) for s in formats.latest_schemas()]
+        return TablePlan(table is not None, tuple(sources))
+    base = declared if table is None else records.of_table(table)
+    for latest in formats.latest_schemas():
+        plan = _source_plan(formats, base, latest, evolution)
+        if latest.columns is not None:
+            # The table's columns follow from the records', which stand in no table themselves.
+            wanted = latest.columns if base is None else grown(base, latest.columns)
+            changes = _declared_changes(
+                columns, records.to_table(wanted), evolution, is_empty=is_empty
+            )
+            breaking = [c for c in plan.changes if c.verdict is PlanVerdict.BREAKING]
+            plan = replace(plan, changes=(*changes, *breaking))
+        sources.append(plan)
     return TablePlan(table is not None, tuple(sources))
 
 

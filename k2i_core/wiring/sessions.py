@@ -28,6 +28,7 @@ from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
 from k2i_core.wiring.formats import Formats, check_mapping
 from k2i_core.wiring.inspection import recent_commits
+from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.row_targets import TableRowTargets
 from k2i_core.wiring.settings import (
     catalog_opener,
@@ -119,9 +120,10 @@ def open_session(
             surroundings.listener.turned()  # waiting for first records is no hanging
             return surroundings.is_stop_asked()
 
+        columns = RecordColumns(pipeline)
         formats = Formats(pipeline, surroundings.clock)
-        row_schema = find_row_schema(pipeline, catalog, source, formats, is_stop_asked)
-        targets = _row_targets(pipeline, catalog, row_schema, log, surroundings)
+        record_schema = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
+        targets = _row_targets(pipeline, catalog, columns, record_schema, log, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
             Parts(
@@ -142,6 +144,7 @@ def open_session(
                 share=share,
                 flush=flush_limits(pipeline),
                 check_keys=check_text_keys if pipeline.format.key == "string" else None,
+                transforms=columns.transforms,
             ),
             lanes,
             listener=surroundings.listener,
@@ -184,22 +187,30 @@ def _hot_rows(pipeline: Pipeline, table_uuid: str, surroundings: Surroundings) -
 def _row_targets(
     pipeline: Pipeline,
     catalog: Catalog,
-    row_schema: pa.Schema,
+    columns: RecordColumns,
+    record_schema: pa.Schema,
     log: TransactionLogFile,
     surroundings: Surroundings,
 ) -> TableRowTargets:
     """Create or adopt both tables, and return the writers for their rows."""
     identifier, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
-    target = create_or_adopt(catalog, identifier, row_schema, table_settings(pipeline), evolution)
+    target = create_or_adopt(
+        catalog,
+        identifier,
+        columns.to_table(record_schema),
+        table_settings(pipeline, columns.properties(record_schema)),
+        evolution,
+    )
     check_mapping(pipeline, target.table.properties.get)
     for note in target.notes:
         _log.warning("table differs from the settings", table=identifier, difference=note)
     dead_letters = create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table)
     return TableRowTargets(
         catalog,
-        target.table,
+        columns.keep(catalog, identifier, record_schema) or target.table,
         dead_letters.table,
         identifiers=(identifier, pipeline.dead_letter_table),
+        columns=columns,
         evolution=evolution,
         clock=surroundings.clock,
         log=log,

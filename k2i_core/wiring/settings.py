@@ -1,6 +1,6 @@
 """The pipeline file's sections as the plain values that the adapters take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -71,22 +71,31 @@ def _start_policy(pipeline: Pipeline) -> StartPolicy:
             )
 
 
-def table_settings(pipeline: Pipeline) -> TableSettings:
-    """Return what a new target table is made of besides its columns."""
+def table_settings(
+    pipeline: Pipeline, properties: Mapping[str, str] | None = None
+) -> TableSettings:
+    """Return what a new target table is made of besides its columns.
+
+    Args:
+        pipeline: Whose table.
+        properties: k2i's own, besides those of the file.
+
+    """
     table = pipeline.table
     return TableSettings(
         partition_by=[Transformed(f.transform, f.column, f.argument) for f in table.partition_by],
         sort_by=[SortedBy(f.column, f.descending, f.nulls_first) for f in table.sort_by],
         properties={
             **mapping_property(pipeline),
+            **(properties or {}),
             **{key: str(value) for key, value in table.properties.reveal().items()},
         },
     )
 
 
 def declared_schema(pipeline: Pipeline) -> pa.Schema | None:
-    """Return the rows' columns without `_kafka`; None when they are to be inferred."""
-    columns = pipeline.declared_columns()
+    """Return the records' columns as the file has them; None when they are to be inferred."""
+    columns = pipeline.record_columns()
     return None if columns is None else to_arrow_schema(columns)
 
 

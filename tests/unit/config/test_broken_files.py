@@ -13,11 +13,19 @@ from tests.unit.config.broken_formats import BROKEN_FORMATS
 from tests.unit.config.broken_monitoring import BROKEN_MONITORING
 from tests.unit.config.broken_settings import BROKEN_SETTINGS
 from tests.unit.config.broken_tables import BROKEN_TABLES, COLUMNS, TABLE
+from tests.unit.config.broken_transforms import BROKEN_TRANSFORMS
 from tests.unit.config.pipeline_texts import SHORT, with_lines
 
 CATALOG = "\n  type: sql\n  uri: sqlite:///catalog.db\n  warehouse: warehouse"
 
-BROKEN = [*BROKEN_SETTINGS, *BROKEN_TABLES, *BROKEN_MONITORING, *BROKEN_CHECKS, *BROKEN_FORMATS]
+BROKEN = [
+    *BROKEN_SETTINGS,
+    *BROKEN_TABLES,
+    *BROKEN_MONITORING,
+    *BROKEN_CHECKS,
+    *BROKEN_FORMATS,
+    *BROKEN_TRANSFORMS,
+]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,16 @@ LATER = [
             ),
         )
         for name in ("msgpack",)
+    ),
+    *(
+        (
+            {"transforms": f"[{{{name}: items}}]"},
+            (
+                f"orders.yaml:11: transforms[0].{name}: {name} is not supported yet; write one of "
+                "rename, drop, keep, cast, constant, sql, kafka, filter, flatten"
+            ),
+        )
+        for name in ("explode", "jmespath")
     ),
 ]
 

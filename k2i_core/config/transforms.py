@@ -1,0 +1,264 @@
+"""Section `transforms`: what is made of the columns of the records before they are rows.
+
+Each entry of the list is one step with one key. Whether the columns exist, and whether SQL can be
+computed, is for `validate` and for the start of a worker: only the engine knows the types.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from k2i_core.config.problems import quoted
+from k2i_core.config.settings import (
+    SCALAR_SCHEMA,
+    Scalars,
+    Section,
+    Texts,
+    not_supported_yet,
+    refused_keys,
+)
+from k2i_core.errors import ConfigError
+from k2i_core.schema.iceberg_types import FixedType, IcebergType, is_nested
+from k2i_core.schema.type_texts import parse_type, type_text
+
+KAFKA_PARTS = ("topic", "partition", "offset", "timestamp", "key", "headers")
+"""What a record is besides its value."""
+
+Constant: TypeAlias = str | int | float | bool
+
+_LONG_MAX = 2**63
+
+
+class Constants(Mapping[str, Constant]):
+    """Values by column; a value, unlike a dict."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Constant]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Constant:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's protocol
+        shown = core_schema.plain_serializer_function_ser_schema(dict)
+        return core_schema.no_info_plain_validator_function(cls._read, serialization=shown)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        number = {"anyOf": [dict(SCALAR_SCHEMA), {"type": "number"}]}
+        return {"type": "object", "additionalProperties": number}
+
+    @classmethod
+    def _read(cls, values: object) -> "Constants":
+        if isinstance(values, Constants):
+            return values
+        if not isinstance(values, Mapping) or not values:
+            message = f"must be a mapping of columns to values, not {quoted(values)}"
+            raise ValueError(message)
+        refused: dict[str | int, str] = {}
+        constants: dict[str, Constant] = {}
+        for name, value in cast("Mapping[str, object]", values).items():
+            if refusal := _refusal_of_name(str(name)) or _refusal_of_constant(value):
+                refused[name] = refusal
+            constants[str(name)] = cast("Constant", value)
+        if refused:
+            raise refused_keys(refused)
+        return cls(constants)
+
+
+def _refusal_of_constant(value: object) -> str | None:
+    if isinstance(value, str | bool | float):
+        return None
+    if isinstance(value, int):
+        return None if -_LONG_MAX <= value < _LONG_MAX else f"{value} is larger than a long"
+    return f"must be text, a number, true or false, not {quoted(value)}; cast makes other types"
+
+
+def _refusal_of_name(name: str) -> str | None:
+    if not name:
+        return "a column needs a name"
+    if name.casefold() == "_kafka":
+        return f"{quoted(name)} is the column that k2i adds itself; choose another name"
+    return None
+
+
+def _check_name(name: str) -> None:
+    if refusal := _refusal_of_name(name):
+        raise ValueError(refusal)
+
+
+def _check_rename(name: str, new_name: str) -> None:
+    _check_name(name)
+    _check_name(new_name)
+
+
+def _check_sql(name: str, sql: str) -> None:
+    _check_name(name)
+    if not sql.strip():
+        message = "must not be empty; write one SQL expression"
+        raise ValueError(message)
+
+
+def _check_kafka(part: str, name: str) -> None:
+    if part not in KAFKA_PARTS:
+        message = f"{quoted(part)} is no part of a record; write one of {', '.join(KAFKA_PARTS)}"
+        raise ValueError(message)
+    _check_name(name)
+
+
+def read_cast_type(text: str) -> IcebergType:
+    """Read a type that values can be cast to.
+
+    Raises:
+        ConfigError: It is no type.
+        ValueError: Nothing can be cast to it.
+
+    """
+    type_ = parse_type(text)
+    if is_nested(type_) or isinstance(type_, FixedType):
+        message = f"nothing can be cast to {type_text(type_)}; write a type without parts"
+        raise ValueError(message)
+    return type_
+
+
+def _check_cast(name: str, text: str) -> None:
+    _check_name(name)
+    try:
+        read_cast_type(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    refused: dict[str | int, str] = {}
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            refused[index] = f"{quoted(name)} is there twice"
+        elif refusal := _refusal_of_name(name):
+            refused[index] = refusal
+    if refused:
+        raise refused_keys(refused)
+    if not names:
+        message = "must not be empty"
+        raise ValueError(message)
+    return names
+
+
+def _check_filter(sql: str) -> str:
+    _check_sql("filter", sql)
+    return sql
+
+
+def _refuse_later(key: str) -> Callable[[object], object]:
+    def refuse(_: object) -> object:
+        message = f"{key} is not supported yet; write one of {', '.join(STEPS)}"
+        raise not_supported_yet(message)
+
+    return refuse
+
+
+_Names: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_check_names)]
+
+
+class Transform(Section):
+    """One step; exactly one of its keys is written."""
+
+    rename: Annotated[Texts, Scalars(_check_rename, Texts)] | None = Field(
+        default=None,
+        description="Column → its new name.",
+        examples=[{"ts": "created_at"}],
+    )
+    drop: _Names | None = Field(
+        default=None, description="Columns to leave out.", examples=[["debug"]]
+    )
+    keep: _Names | None = Field(
+        default=None,
+        description="The only columns to keep; those of unknown fields are left out, too.",
+        examples=[["order_id", "amount"]],
+    )
+    cast: Annotated[Texts, Scalars(_check_cast, Texts)] | None = Field(
+        default=None,
+        description="Column → Iceberg type without parts. As SQL's CAST: a decimal with fewer "
+        "digits is rounded; a value that cannot be cast makes the record a dead letter.",
+        examples=[{"amount": "decimal(12,2)"}],
+    )
+    constant: Constants | None = Field(
+        default=None,
+        description="New column → the value that it has in every row.",
+        examples=[{"source": "eu"}],
+    )
+    sql: Annotated[Texts, Scalars(_check_sql, Texts)] | None = Field(
+        default=None,
+        description="Column, new or not → one SQL expression of DuckDB over the columns of the "
+        "same record.",
+        examples=[{"total": "price * quantity"}],
+    )
+    kafka: Annotated[Texts, Scalars(_check_kafka, Texts)] | None = Field(
+        default=None,
+        description=f"Part of the record ({', '.join(KAFKA_PARTS)}) → name of a new column.",
+        examples=[{"topic": "source_topic", "timestamp": "produced_at"}],
+    )
+    filter: Annotated[str, AfterValidator(_check_filter)] | None = Field(
+        default=None,
+        description="SQL expression that is true for the records to keep; the others are counted "
+        "as filtered.",
+        examples=["amount > 0"],
+    )
+    flatten: _Names | None = Field(
+        default=None,
+        description="Struct columns whose fields become columns, called column_field; structs "
+        "inside them, too.",
+        examples=[["customer"]],
+    )
+    explode: Annotated[object, BeforeValidator(_refuse_later("explode"))] = Field(
+        default=None, description="Not supported yet.", exclude=True
+    )
+    jmespath: Annotated[object, BeforeValidator(_refuse_later("jmespath"))] = Field(
+        default=None, description="Not supported yet.", exclude=True
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> "Transform":
+        written = [name for name in STEPS if getattr(self, name) is not None]
+        if len(written) != 1:
+            there = f"there are {', '.join(written)}" if written else "there is none"
+            message = f"is one step, with one key of {', '.join(STEPS)}; {there}"
+            raise ValueError(message)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+    @property
+    def step(self) -> str:
+        """The key that is written."""
+        return next(name for name in STEPS if getattr(self, name) is not None)
+
+
+STEPS = ("rename", "drop", "keep", "cast", "constant", "sql", "kafka", "filter", "flatten")

@@ -1,0 +1,160 @@
+"""Steps in order, planned once for each schema that records have."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k2i_core.errors import ConfigError
+from k2i_core.records import DecodeFailure, TransformedRows
+from k2i_core.transform.steps import Fault, Integers, NameTakenError, Outcome, Step
+
+NAME_TAKEN = "name_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One step as it is written in the pipeline file.
+
+    Attributes:
+        key: Where, for messages.
+        make: Makes it for the columns before it; raises ConfigError with the reason alone.
+    """
+
+    key: str
+    make: Callable[[pa.Schema], Step]
+
+
+class Chain:
+    """All steps for records of one schema."""
+
+    def __init__(self, schema: pa.Schema, steps: Sequence[tuple[str, Step]]) -> None:
+        """Bind steps, of which each was made for the columns that the one before leaves."""
+        self.steps = steps
+        self.schema = steps[-1][1].schema if steps else schema
+
+    def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> TransformedRows:
+        """Make n rows of records into rows of the table."""
+        places: Integers | None = None
+        failures: dict[int, DecodeFailure] = {}
+        for key, step in self.steps:
+            outcome = step.apply(rows, origin)
+            for index, (error_class, reason) in outcome.faults.items():
+                place = index if places is None else int(places[index])
+                failures[place] = DecodeFailure(place, error_class, f"{key}: {reason}")
+            rows = outcome.rows
+            if outcome.places is not None:
+                places = outcome.places if places is None else places[outcome.places]
+                origin = origin.take(pa.array(outcome.places, pa.int64()))
+        return TransformedRows(
+            rows=rows,
+            origin=origin,
+            row_indices=None if places is None else pa.array(places, pa.int64()),
+            failures=tuple(failures[place] for place in sorted(failures)),
+        )
+
+
+class Transforms:
+    """The chain of a pipeline, for records of any schema; thread-safe."""
+
+    def __init__(self, declared: Sequence[Declared]) -> None:
+        """Plan nothing yet."""
+        self._declared = declared
+        # Written by any thread: whichever is last, the chains of one schema are alike.
+        self._chains: dict[pa.Schema, Chain] = {}
+
+    def check(self, record_schema: pa.Schema) -> pa.Schema:
+        """Return the table's columns for records whose columns a user chose.
+
+        Raises:
+            ConfigError: A step cannot be done with them; the message names its key.
+
+        """
+        return _plan(record_schema, self._declared).schema
+
+    def derive(self, record_schema: pa.Schema) -> pa.Schema:
+        """Return the table's columns for records that may have come with any others.
+
+        A column of theirs that has the name of one that a step makes has no place in the table: a
+        record with something in it becomes a dead letter.
+
+        Raises:
+            ConfigError: A step cannot be done; declare the columns that steps name.
+
+        """
+        try:
+            return self._chain(record_schema).schema
+        except ConfigError as error:
+            message = f"{error}; declare the columns that transforms name in table.columns"
+            raise ConfigError(message) from error
+
+    def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> TransformedRows:
+        """Make n rows of records into rows of the table."""
+        return self._chain(rows.schema).apply(rows, origin)
+
+    def _chain(self, schema: pa.Schema) -> Chain:
+        if (known := self._chains.get(schema)) is None:
+            known = self._chains[schema] = _plan_around(schema, self._declared)
+        return known
+
+
+def _plan(schema: pa.Schema, declared: Sequence[Declared]) -> Chain:
+    steps: list[tuple[str, Step]] = []
+    current = schema
+    for one in declared:
+        try:
+            step = one.make(current)
+        except NameTakenError as error:
+            raise NameTakenError(error.column, one.key) from error
+        except ConfigError as error:
+            message = f"{one.key}: {error}"
+            raise ConfigError(message) from error
+        steps.append((one.key, step))
+        current = step.schema
+    return Chain(schema, steps)
+
+
+def _plan_around(schema: pa.Schema, declared: Sequence[Declared]) -> Chain:
+    """Plan without the columns whose names steps need."""
+    taken: list[str] = []
+    while True:
+        guard = _Guard(schema, taken)
+        try:
+            planned = _plan(guard.schema, declared)
+        except NameTakenError as error:
+            if error.column not in guard.schema.names:
+                raise
+            taken.append(error.column)
+            continue
+        return Chain(schema, [("transforms", guard), *planned.steps]) if taken else planned
+
+
+class _Guard:
+    """Leaves out columns that have no place, and fails the records that have something there."""
+
+    def __init__(self, schema: pa.Schema, taken: Sequence[str]) -> None:
+        self._taken = taken
+        self._schema = pa.schema([column for column in schema if column.name not in taken])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that it leaves."""
+        return self._schema
+
+    def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> Outcome:
+        """Leave out the columns."""
+        del origin
+        kept = rows.select(self._schema.names)
+        faults: dict[int, Fault] = {}
+        for name in self._taken:
+            column: Any = rows.column(name)
+            reason = f"{name}: a step makes a column of this name, so the record's has no place"
+            for index in np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False)):
+                faults.setdefault(int(index), (NAME_TAKEN, reason))
+        if not faults:
+            return Outcome(kept)
+        is_kept = np.ones(rows.num_rows, np.bool_)
+        is_kept[list(faults)] = False
+        return Outcome(kept.filter(pa.array(is_kept)), np.flatnonzero(is_kept), faults)

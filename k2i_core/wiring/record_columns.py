@@ -1,0 +1,106 @@
+"""Which columns the records have, where transforms make the table's of them.
+
+A table tells what it holds, not what it was made from. So the records' columns are kept beside it,
+in a property, from the first row on: a worker that starts reads them there and guesses nothing.
+They only grow, and are written before the columns that follow from them.
+"""
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from k2i_core.config import Pipeline
+from k2i_core.decode.growth import grown
+from k2i_core.errors import ConfigError, CorruptionError, ErrorKind
+from k2i_core.iceberg.properties import change_property
+from k2i_core.iceberg.types import arrow_schema
+from k2i_core.records import KAFKA_COLUMN
+from k2i_core.schema.arrow_types import from_arrow, to_arrow_schema
+from k2i_core.schema.iceberg_types import StructType
+from k2i_core.schema.type_texts import parse_type, type_text
+from k2i_core.transform.chain import Transforms
+from k2i_core.wiring.settings import declared_schema
+from k2i_core.wiring.transforms import transforms_of
+
+COLUMNS_PROPERTY = "k2i.record-columns"
+"""Property of a table: the columns of the records that its rows are made of, as one struct type."""
+
+
+def without_kafka(schema: pa.Schema) -> pa.Schema:
+    """Return the columns that are made of a record's value."""
+    return pa.schema([field for field in schema if field.name != KAFKA_COLUMN])
+
+
+class RecordColumns:
+    """The way from the records' columns to the table's; the same ones without transforms."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Check the transforms as far as the file declares columns.
+
+        Raises:
+            ConfigError: A transform cannot be done with them.
+
+        """
+        self.transforms: Transforms | None = transforms_of(pipeline)
+        self._declared = declared_schema(pipeline)
+        if self.transforms is not None and self._declared is not None:
+            self.transforms.check(self._declared)
+
+    def of_table(self, table: Table) -> pa.Schema:
+        """Return the columns of the records that a table's rows are made of.
+
+        Raises:
+            CorruptionError: The property was changed by somebody else.
+
+        """
+        own = without_kafka(arrow_schema(table.schema()))
+        if self.transforms is None:
+            return own
+        stored = table.properties.get(COLUMNS_PROPERTY)
+        # A table from before its pipeline had transforms was made of its own columns.
+        known = own if stored is None else _read(stored)
+        return known if self._declared is None else grown(self._declared, known)
+
+    def to_table(self, record_schema: pa.Schema) -> pa.Schema:
+        """Return the table's columns for records of these.
+
+        Raises:
+            ConfigError: A transform cannot be done with them.
+
+        """
+        return record_schema if self.transforms is None else self.transforms.derive(record_schema)
+
+    def properties(self, record_schema: pa.Schema) -> dict[str, str]:
+        """Return what a new table for records of these columns gets."""
+        return {} if self.transforms is None else {COLUMNS_PROPERTY: _write(record_schema)}
+
+    def keep(self, catalog: Catalog, identifier: str, record_schema: pa.Schema) -> Table | None:
+        """Note beside the table that records have these columns, and return it; None: no need.
+
+        Raises:
+            UnavailableError: The catalog did not answer.
+
+        """
+        if self.transforms is None:
+            return None
+
+        def with_others(stored: str | None) -> str:
+            # What another worker noted meanwhile stays.
+            return _write(record_schema if stored is None else grown(record_schema, _read(stored)))
+
+        return change_property(catalog, identifier, COLUMNS_PROPERTY, with_others)
+
+
+def _write(schema: pa.Schema) -> str:
+    fields = from_arrow(pa.struct(list(schema)))
+    return type_text(fields)
+
+
+def _read(text: str) -> pa.Schema:
+    try:
+        parsed = parse_type(text)
+    except ConfigError as error:
+        message = f"property {COLUMNS_PROPERTY} cannot be read: {error}"
+        raise CorruptionError(message, kind=ErrorKind.METADATA_UNREADABLE) from error
+    assert isinstance(parsed, StructType)
+    return to_arrow_schema(parsed.fields)

@@ -1,0 +1,49 @@
+"""The pipeline file's `transforms` as the steps that do them."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pyarrow as pa
+
+from k2i_core.config import Pipeline
+from k2i_core.config.transforms import Transform, read_cast_type
+from k2i_core.schema.arrow_types import to_arrow
+from k2i_core.transform import sql_steps, steps
+from k2i_core.transform.chain import Declared, Transforms
+from k2i_core.transform.sql_engine import SqlEngine
+from k2i_core.transform.steps import Step
+
+
+def transforms_of(pipeline: Pipeline) -> Transforms | None:
+    """Return the pipeline's transforms; None where the table has the records' columns."""
+    if not pipeline.transforms:
+        return None
+    engine = SqlEngine()
+    return Transforms(
+        [
+            Declared(f"transforms[{index}].{one.step}", _maker(one, engine))
+            for index, one in enumerate(pipeline.transforms)
+        ]
+    )
+
+
+def _maker(one: Transform, engine: SqlEngine) -> Callable[[pa.Schema], Step]:  # noqa: PLR0911 - one return a step
+    if one.rename is not None:
+        return partial(steps.rename, names=one.rename)
+    if one.drop is not None:
+        return partial(steps.drop, names=one.drop)
+    if one.keep is not None:
+        return partial(steps.keep, names=one.keep)
+    if one.cast is not None:
+        types = {name: to_arrow(read_cast_type(text)) for name, text in one.cast.items()}
+        return partial(sql_steps.cast, engine, types=types)
+    if one.constant is not None:
+        return partial(steps.constant, values=one.constant)
+    if one.sql is not None:
+        return partial(sql_steps.sql, engine, expressions=one.sql)
+    if one.kafka is not None:
+        return partial(steps.kafka, names=one.kafka)
+    if one.flatten is not None:
+        return partial(steps.flatten, names=one.flatten)
+    assert one.filter is not None
+    return partial(sql_steps.keep_where, engine, text=one.filter)
