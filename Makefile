@@ -4,6 +4,11 @@ SECONDS ?= 600
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Two stamps, so that a cargo that is installed later is noticed.
+NATIVE_STAMP := $(VENV)/.native-$(if $(shell command -v cargo),built,missing)
+NATIVE_SOURCES := native/Cargo.toml native/pyproject.toml $(shell find native/src -name '*.rs')
+# Outside of the checkout: a second clone then builds in seconds.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2i/native
 # Half as many again as there are processors: much of what is tested waits for other processes.
 TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2 or 1)')
 
@@ -11,12 +16,12 @@ TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak lock clean
+.PHONY: help setup native wheel demo test check bench soak lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-setup: $(STAMP) ## Make .venv with the k2i command and everything the demo and the tests need
+setup: $(STAMP) $(NATIVE_STAMP) ## Make .venv with the k2i command and everything the demo and the tests need
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -26,7 +31,25 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-demo: setup ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live" ends by itself
+# What is fast only must not stop what is right: without it everything works, in Python.
+$(NATIVE_STAMP): $(STAMP) $(NATIVE_SOURCES)
+	@if ! command -v cargo >/dev/null; then \
+		echo "cargo is not installed: records are decoded in Python, which takes about four times as long (native/README.md)"; \
+	elif ! $(MAKE) --no-print-directory native; then \
+		echo "the native part could not be built: everything runs in Python; \"make native\" tries again (native/README.md)"; \
+	fi
+	@touch $(NATIVE_STAMP)
+
+native: $(STAMP) ## Build and install the native part, which needs cargo
+	@echo "building the native part, some two minutes the first time"
+	@rm -rf $(VENV)/native
+	$(BIN)/maturin build --quiet --release --manifest-path native/Cargo.toml --interpreter $(BIN)/python --compatibility linux --out $(VENV)/native
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --force-reinstall $(VENV)/native/*.whl
+
+wheel: $(STAMP) ## Build a manylinux wheel of the native part into dist/, which needs cargo and zig (pip install ziglang)
+	$(BIN)/maturin build --release --manifest-path native/Cargo.toml --interpreter $(BIN)/python --compatibility manylinux2014 --zig --out dist
+
+demo: $(STAMP) ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-live" ends by itself
 	@$(BIN)/k2i dev $(ARGS)
 
 test: setup ## Every test, on real services that it starts and stops itself
@@ -34,7 +57,7 @@ test: setup ## Every test, on real services that it starts and stops itself
 
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
-	$(BIN)/python -m pytest tests/e2e -m soak --soak-seconds $(SECONDS) --timeout 0
+	$(BIN)/python -m pytest tests/e2e tests/property -m soak --soak-seconds $(SECONDS) --timeout 0
 
 bench: setup ## Speed against the targets, half an hour; ARGS="--only throughput --rows 2000000"
 	$(BIN)/python -m benchmarks $(ARGS)

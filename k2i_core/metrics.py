@@ -88,6 +88,9 @@ class _Gauges(Enum):
     LAST_COMMIT = _Metric(
         "k2i_last_commit_timestamp_seconds", "When the last commit landed, since 1970", _TABLE
     )
+    NATIVE = _Metric(
+        "k2i_native_info", "Always 1; which native parts run, or why none", ("native",)
+    )
     WORKER = _Metric("k2i_worker_info", "Always 1; who this is", ("pipeline", "worker", "version"))
 
 
@@ -132,11 +135,18 @@ class IngestMetrics:
         return generate_latest(self._registry)
 
     def worker_started(
-        self, pipeline: str, worker: str, version: str, *, buffered_bytes_max: int
+        self,
+        pipeline: str,
+        worker: str,
+        version: str,
+        *,
+        buffered_bytes_max: int,
+        native: str = "",
     ) -> None:
-        """Say who this is and how much it may buffer."""
+        """Say who this is, how much it may buffer, and which native parts it uses."""
         self._gauges[_Gauges.WORKER].labels(pipeline, worker, version).set(1)
         self._gauges[_Gauges.BUFFERED_MAX].set(buffered_bytes_max)
+        self._gauges[_Gauges.NATIVE].labels(native).set(1)
 
     def records_read(self, *, record_count: int, byte_count: int) -> None:
         """Count the records of a poll."""

@@ -6,6 +6,7 @@ from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.errors import UnavailableError
 from k2i_core.ledger import Entry, Totals
+from k2i_core.native import find_native
 from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.wiring.inspection import InspectedTable, inspect_target, open_source, stored_ledger
 
@@ -84,6 +85,8 @@ def _document(
         "rows": int(head.summary.get("total-records", 0)),
         "metadata_location": inspected.view.metadata_location,
         "broker_error": broker_error,
+        # Missing where it is required stops a worker, not a question.
+        "native": find_native("off" if pipeline.native == "off" else "auto").detail,
         "kafka_partitions": partitions,
     }
 
@@ -97,6 +100,7 @@ def _print(document: dict[str, object]) -> None:
         f"last commit {document['last_commit_seconds_ago']} s ago, "
         f"snapshot {document['snapshot_id']}"
     )
+    print_line(f"workers started here use native parts: {document['native']}")
     if document["broker_error"]:
         print_line(f"lag is not known: {document['broker_error']}")
     partitions = document["kafka_partitions"]

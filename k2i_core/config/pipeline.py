@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
 
@@ -48,6 +48,10 @@ def _check_name(value: str) -> str:
 
 def _read_off(value: object) -> object:
     return {"enabled": False} if value is False or value == "off" else value
+
+
+def _name_off(value: object) -> object:
+    return "off" if value is False else value
 
 
 class Pipeline(Section):
@@ -104,6 +108,12 @@ class Pipeline(Section):
         default=1,
         description="Processes that share the Kafka partitions: partition % workers.",
         examples=[2],
+    )
+    native: Annotated[Literal["auto", "off", "required"], BeforeValidator(_name_off)] = Field(
+        default="auto",
+        description="Whether to use the wheel k2i-native: where it is installed, never, or not to "
+        "start without. It makes nothing but speed.",
+        examples=["required"],
     )
     state_directory: Path = Field(
         default=Path(".k2i/state"),

@@ -4,7 +4,7 @@ The schema that a record names says which columns there should be; the record it
 JSON is, by the columns that the table has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from k2i_core.decode.growth import grown
 from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.json_trees import ErrorClass
+from k2i_core.decode.native_json import NativeJsonDecoder
 from k2i_core.decode.schema_frames import (
     KnownSchemas,
     failure_of,
@@ -32,29 +33,22 @@ class JsonSchemaDecoder:
 
     def __init__(
         self,
-        row_schema: pa.Schema,
+        json: JsonDecoder | NativeJsonDecoder,
         schemas: KnownSchemas,
         columns_of: Callable[[WriterSchema], pa.Schema],
         *,
         may_add_columns: bool = False,
-        time_formats: Mapping[str, str],
     ) -> None:
         """Bind the schemas.
 
         Args:
-            row_schema: Columns to make, without `_kafka`.
+            json: Decodes what is behind the frames; made with the same `may_add_columns`.
             schemas: What the ids in the records mean.
             columns_of: Raises `UnusableSchemaError`; asked once a schema.
             may_add_columns: Propose columns that the table lacks, instead of refusing the record.
-            time_formats: As `JsonDecoder`.
-
-        Raises:
-            ConfigError: JSON cannot fill a column.
 
         """
-        self._json = JsonDecoder(
-            row_schema, time_formats=time_formats, may_add_columns=may_add_columns
-        )
+        self._json = json
         self._schemas = schemas
         self._columns_of = columns_of
         self._may_add_columns = may_add_columns

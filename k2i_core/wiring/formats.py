@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import structlog
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
@@ -23,6 +24,7 @@ from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_V
 from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.native_json import NativeJsonDecoder, accelerated
 from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
@@ -32,10 +34,13 @@ from k2i_core.decode.text import RawDecoder, StringDecoder
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
 from k2i_core.ingest.ports import Decoder
+from k2i_core.native import find_native
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
+
+_log = structlog.get_logger(__name__)
 
 SCHEMA_FILE_BYTES_MAX = 16 << 20
 """Larger: a wrong path fills the memory; smaller: a large schema does not fit."""
@@ -74,10 +79,12 @@ class Formats:
         """Read the schema file, if there is one; nothing is asked of a registry yet.
 
         Raises:
-            ConfigError: The file cannot be used.
+            ConfigError: The file cannot be used, or a native part is required and missing.
 
         """
         self._pipeline = pipeline
+        self._native = find_native(pipeline.native)
+        self._is_failure_reported = False
         if pipeline.format.value == "protobuf":
             check_compiler()
         registry = pipeline.format.schema_registry
@@ -183,9 +190,7 @@ class Formats:
         time_formats = self._pipeline.time_formats()
         match self._pipeline.format.value:
             case "json":
-                return JsonDecoder(
-                    row_schema, time_formats=time_formats, may_add_columns=may_add_columns
-                )
+                return self._json_decoder(row_schema, may_add_columns=may_add_columns)
             case "csv":
                 return CsvDecoder(
                     row_schema,
@@ -204,11 +209,10 @@ class Formats:
             case "json_schema":
                 assert self._schemas is not None
                 return JsonSchemaDecoder(
-                    row_schema,
+                    self._json_decoder(row_schema, may_add_columns=may_add_columns),
                     self._schemas,
                     self._columns_of,
                     may_add_columns=may_add_columns,
-                    time_formats=time_formats,
                 )
             case "avro" | "protobuf":
                 schemas: KnownSchemas | WriterSchema | None = self._schemas or self._file_schema
@@ -220,6 +224,29 @@ class Formats:
                     may_add_columns=may_add_columns,
                     time_formats=time_formats,
                 )
+
+    def _json_decoder(
+        self, row_schema: pa.Schema, *, may_add_columns: bool
+    ) -> NativeJsonDecoder | JsonDecoder:
+        time_formats = self._pipeline.time_formats()
+        decoder = JsonDecoder(
+            row_schema, time_formats=time_formats, may_add_columns=may_add_columns
+        )
+        if self._native.library is None:
+            return decoder
+        return accelerated(
+            decoder,
+            self._native.library,
+            time_formats=time_formats,
+            may_add_columns=may_add_columns,
+            report_failure=self._report_native_failure,
+        )
+
+    def _report_native_failure(self, reason: str) -> None:
+        # Once, because the next batch is likely to fail in the same way.
+        if not self._is_failure_reported:
+            self._is_failure_reported = True
+            _log.warning("native decoding failed, decoding in Python", reason=reason)
 
     def _make_reader(self, schema: WriterSchema) -> WriterReader:
         if (known := self._readers.get(schema)) is None:

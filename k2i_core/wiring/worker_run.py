@@ -19,6 +19,7 @@ from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.ingest.session import Listener
 from k2i_core.ledger import Share
 from k2i_core.metrics import IngestMetrics
+from k2i_core.native import Native, find_native
 from k2i_core.server import Health, StatusServer
 from k2i_core.wiring.observation import CHECKS, WorkerObservation
 from k2i_core.wiring.sessions import Surroundings, open_session
@@ -72,14 +73,9 @@ def run_worker(
         K2iError: Whatever ended the last allowed session.
 
     """
+    native = find_native(pipeline.native)
     patient_clock = SystemClock()
-    metrics = IngestMetrics()
-    metrics.worker_started(
-        pipeline.name,
-        str(share),
-        version("k2i"),
-        buffered_bytes_max=pipeline.flush.max_buffered_bytes,
-    )
+    metrics = _started_metrics(pipeline, share, native)
     health = Health(CHECKS, patient_clock)
     table = pipeline.table.identifier
     observation = WorkerObservation(
@@ -90,7 +86,13 @@ def run_worker(
         ask_catalog=PyIcebergGateway(catalog_opener(pipeline), table).load,
     )
     server = _started_server(health, metrics, status)
-    log.info("worker started", pipeline=pipeline.name, worker=str(share), table=table)
+    log.info(
+        "worker started",
+        pipeline=pipeline.name,
+        worker=str(share),
+        table=table,
+        native=native.detail,
+    )
     observation.start()
     surroundings = Surroundings(
         clock=SystemClock(stop),
@@ -139,6 +141,18 @@ def economy() -> Generator[None]:
     finally:
         pa.set_memory_pool(before)
         sys.setswitchinterval(switch_seconds)
+
+
+def _started_metrics(pipeline: Pipeline, share: Share, native: Native) -> IngestMetrics:
+    metrics = IngestMetrics()
+    metrics.worker_started(
+        pipeline.name,
+        str(share),
+        version("k2i"),
+        buffered_bytes_max=pipeline.flush.max_buffered_bytes,
+        native=native.detail,
+    )
+    return metrics
 
 
 def _started_server(

@@ -17,6 +17,7 @@ from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.records import DecodedValues
 from k2i_core.schema.changes import apply, diff
 from k2i_core.schema.evolution import SchemaEvolution
+from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
 
 ROW_SCHEMA = pa.schema(
     [

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.records import DecodedValues
+from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
 
 TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 ITEM = pa.struct(

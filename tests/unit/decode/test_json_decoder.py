@@ -20,6 +20,7 @@ import pytest
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.errors import ConfigError
 from k2i_core.records import DecodedValues
+from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
 
 TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 ITEM = pa.struct(

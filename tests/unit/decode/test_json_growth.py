@@ -14,6 +14,7 @@ import pytest
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_growth import FIELDS_MAX
 from k2i_core.records import DecodedValues
+from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
 
 TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 ITEM = pa.struct([pa.field("sku", pa.string(), nullable=False), pa.field("n", pa.int32())])

@@ -1,0 +1,107 @@
+"""The optional wheel `k2i-native`: whether it is here, and what it offers, as protocols.
+
+The only file that imports it. Whoever uses a part of it has the same part in Python, and works
+without; what a part may decide is written where it is used.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, cast
+
+import pyarrow as pa
+
+from k2i_core.errors import ConfigError
+
+INTERFACE = 1
+"""Of the wheels that fit this version; a wheel names its own."""
+
+Choice: TypeAlias = Literal["auto", "off", "required"]
+"""The pipeline file's `native`."""
+
+
+class NativeJsonReader(Protocol):
+    """Reads the records that are rows for certain."""
+
+    def read(
+        self, values: pa.BinaryArray, /
+    ) -> tuple[pa.RecordBatch, pa.Int64Array, pa.Int64Array]:
+        """Read n values, without the interpreter's lock.
+
+        Returns:
+            Rows, which of the values they are, and which values are left; both ascending.
+
+        Raises:
+            ValueError, RuntimeError: Nothing is known of any value. Ask somebody else.
+
+        """
+        ...
+
+
+class NativeLibrary(Protocol):
+    """What the wheel's module holds."""
+
+    INTERFACE: int
+    __version__: str
+
+    def JsonReader(  # noqa: N802 - a class of the module
+        self, schema: pa.Schema, epochs: Mapping[str, int], *, skips_empty: bool
+    ) -> NativeJsonReader:
+        """Plan how columns are read.
+
+        Args:
+            schema: The columns.
+            epochs: Path of a timestamp that is a number → microseconds of its unit.
+            skips_empty: Leave unknown fields out that hold nothing.
+
+        Raises:
+            ValueError: It does not read such columns.
+
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """What was found, or why nothing is used.
+
+    Attributes:
+        library: The module; None when everything runs in Python.
+        detail: For logs and `k2i status`.
+    """
+
+    library: NativeLibrary | None
+    detail: str
+
+
+def find_native(choice: Choice) -> Native:
+    """Look for the wheel, if it may be used.
+
+    Raises:
+        ConfigError: It is required and cannot be used. Install it, or require it no longer.
+
+    """
+    if choice == "off":
+        return Native(None, "switched off by native=off")
+    found = _found()
+    if choice == "required" and found.library is None:
+        message = (
+            f"native=required, and {found.detail}: install cargo and run `make setup`, or set "
+            f"native=auto"
+        )
+        raise ConfigError(message)
+    return found
+
+
+def _found() -> Native:
+    try:
+        module = importlib.import_module("k2i_native")
+    except ModuleNotFoundError:
+        return Native(None, "k2i-native is not installed")
+    except ImportError as error:  # Of another system, or of another processor.
+        return Native(None, f"k2i-native cannot be loaded: {error}")
+    library = cast("NativeLibrary", module)
+    if library.INTERFACE != INTERFACE:
+        detail = f"k2i-native has interface={library.INTERFACE}, this k2i needs {INTERFACE}"
+        return Native(None, detail)
+    return Native(library, f"k2i-native {library.__version__}")

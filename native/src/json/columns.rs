@@ -1,0 +1,692 @@
+//! Columns under construction: each reads one JSON value after the other, and can forget the last.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
+    Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
+    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType, FieldRef, Fields};
+
+use super::leaves;
+use super::scanner::{Scanner, Uncertain};
+
+/// Structs with more fields than this find them by a hash.
+const LINEAR_FIELDS_MAX: usize = 12;
+
+/// Maps with more entries than this look for equal keys by a hash.
+const LINEAR_KEYS_MAX: usize = 16;
+
+/// What reading a batch needs besides the text.
+pub struct Workspace {
+    /// Text without its escapes.
+    pub scratch: Vec<u8>,
+    /// Names of the empty unknown fields of the objects that are being read.
+    pub unknown: Vec<Vec<u8>>,
+    /// Whether unknown fields that hold nothing are left out.
+    pub skips_empty: bool,
+}
+
+pub struct Column {
+    field: FieldRef,
+    is_required: bool,
+    len: usize,
+    nulls: NullBufferBuilder,
+    values: Values,
+}
+
+enum Values {
+    Boolean(BooleanBufferBuilder),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Decimal { values: Vec<i128>, precision: u8, scale: u8 },
+    Timestamp { values: Vec<i64>, has_zone: bool },
+    /// A timestamp that is spelled as a number of units since 1970.
+    Epoch { values: Vec<i64>, unit_microseconds: i64 },
+    Date(Vec<i32>),
+    Time(Vec<i64>),
+    Uuid(Vec<u8>),
+    Fixed { bytes: Vec<u8>, width: usize },
+    Binary(Texts),
+    Text(Texts),
+    List { offsets: Vec<i32>, element: Box<Column> },
+    Struct(Object),
+    Map { offsets: Vec<i32>, keys: Texts, value: Box<Column> },
+}
+
+/// Bytes of any length, one after the other.
+struct Texts {
+    offsets: Vec<i32>,
+    bytes: Vec<u8>,
+}
+
+impl Texts {
+    fn with_capacity(count: usize) -> Self {
+        let mut offsets = Vec::with_capacity(count + 1);
+        offsets.push(0);
+        Self { offsets, bytes: Vec::with_capacity(count * 8) }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.close();
+    }
+
+    /// Ends a text whose bytes are there already.
+    #[inline(always)]
+    fn close(&mut self) {
+        // Safe because no batch has as many bytes as 31 bits count; see `JsonReader::read`.
+        self.offsets.push(self.bytes.len() as i32);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.offsets.truncate(len + 1);
+        self.bytes.truncate(self.offsets[len] as usize);
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[self.offsets[index] as usize..self.offsets[index + 1] as usize]
+    }
+
+    fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+}
+
+/// The fields of a struct, or of a whole row.
+pub struct Object {
+    columns: Vec<Column>,
+    names: Arc<Names>,
+    len: usize,
+}
+
+struct Names {
+    /// Each name as it is spelled most often: in quotes, without escapes.
+    quoted: Vec<Vec<u8>>,
+    places: HashMap<Vec<u8>, usize>,
+}
+
+impl Names {
+    fn of(fields: &Fields) -> Self {
+        let names = fields.iter().map(|field| field.name().as_bytes());
+        Self {
+            quoted: names.clone().map(|name| [b"\"", name, b"\""].concat()).collect(),
+            places: names.enumerate().map(|(place, name)| (name.to_vec(), place)).collect(),
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        if self.quoted.len() > LINEAR_FIELDS_MAX {
+            return self.places.get(name).copied();
+        }
+        self.quoted.iter().position(|quoted| &quoted[1..quoted.len() - 1] == name)
+    }
+}
+
+/// How columns are spelled that are not spelled as their type says: path → microseconds a unit.
+pub type Epochs = HashMap<String, i64>;
+
+impl Object {
+    /// Plans the fields of an object.
+    ///
+    /// `epochs` loses what is used of it. An error says which type is not read here.
+    pub fn new(fields: &Fields, path: &str, epochs: &mut Epochs) -> Result<Self, String> {
+        let columns = fields
+            .iter()
+            .map(|field| {
+                let dot = if path.is_empty() { "" } else { "." };
+                Column::new(field.clone(), &format!("{path}{dot}{}", field.name()), epochs)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let names = Names::of(fields);
+        if names.places.len() != columns.len() {
+            return Err(format!("{path}: two fields of one name"));
+        }
+        Ok(Self { columns, names: Arc::new(names), len: 0 })
+    }
+
+    /// The same columns, empty, with room for `count` values.
+    pub fn fresh(&self, count: usize) -> Self {
+        Self {
+            columns: self.columns.iter().map(|column| column.fresh(count)).collect(),
+            names: self.names.clone(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Reads one object as one more value of each column.
+    pub fn read(
+        &mut self,
+        scanner: &mut Scanner,
+        workspace: &mut Workspace,
+    ) -> Result<(), Uncertain> {
+        scanner.expect(b'{')?;
+        let unknown_before = workspace.unknown.len();
+        if !scanner.take(b'}') {
+            // Most producers write their fields in one order; most tables have the same.
+            let mut next = 0;
+            loop {
+                if scanner.skip_whitespace() != Some(b'"') {
+                    return Err(Uncertain);
+                }
+                match self.find(next, scanner, workspace)? {
+                    Some(place) => {
+                        let column = &mut self.columns[place];
+                        if column.len > self.len {
+                            return Err(Uncertain); // The key is there twice.
+                        }
+                        scanner.expect(b':')?;
+                        scanner.skip_whitespace();
+                        column.read(scanner, workspace)?;
+                        next = place + 1;
+                    }
+                    None => skip_empty(scanner, workspace, unknown_before)?,
+                }
+                if !scanner.take(b',') {
+                    scanner.expect(b'}')?;
+                    break;
+                }
+            }
+        }
+        workspace.unknown.truncate(unknown_before);
+        for column in &mut self.columns {
+            if column.len == self.len {
+                column.push_missing()?;
+            }
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The place of the field whose key comes next; `None` for one that may be left out.
+    #[inline]
+    fn find(
+        &self,
+        guess: usize,
+        scanner: &mut Scanner,
+        workspace: &mut Workspace,
+    ) -> Result<Option<usize>, Uncertain> {
+        if let Some(quoted) = self.names.quoted.get(guess) {
+            if scanner.take_text(quoted) {
+                return Ok(Some(guess));
+            }
+        }
+        let name = scanner.string(&mut workspace.scratch)?;
+        match self.names.find(name) {
+            Some(place) => Ok(Some(place)),
+            None if workspace.skips_empty => {
+                workspace.unknown.push(name.to_vec());
+                Ok(None)
+            }
+            None => Err(Uncertain),
+        }
+    }
+
+    fn push_null(&mut self) {
+        for column in &mut self.columns {
+            column.push_null();
+        }
+        self.len += 1;
+    }
+
+    /// Forgets all values but the first `len`, and what is left of one that was not read to its end.
+    pub fn truncate(&mut self, len: usize) {
+        for column in &mut self.columns {
+            column.truncate(len);
+        }
+        self.len = len;
+    }
+
+    pub fn finish(self) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.columns.into_iter().map(Column::finish).collect()
+    }
+}
+
+/// Leaves out an unknown field that holds nothing: null, `{}` or `[]`.
+fn skip_empty(
+    scanner: &mut Scanner,
+    workspace: &mut Workspace,
+    unknown_before: usize,
+) -> Result<(), Uncertain> {
+    let (name, earlier) = workspace.unknown[unknown_before..].split_last().ok_or(Uncertain)?;
+    if earlier.contains(name) || earlier.len() >= LINEAR_KEYS_MAX {
+        return Err(Uncertain);
+    }
+    scanner.expect(b':')?;
+    let is_empty = match scanner.skip_whitespace() {
+        Some(b'n') => scanner.take_text(b"null"),
+        Some(b'{') => scanner.take(b'{') && scanner.take(b'}'),
+        Some(b'[') => scanner.take(b'[') && scanner.take(b']'),
+        _ => false,
+    };
+    if is_empty { Ok(()) } else { Err(Uncertain) }
+}
+
+impl Column {
+    fn new(field: FieldRef, path: &str, epochs: &mut Epochs) -> Result<Self, String> {
+        let values = Values::new(&field, path, epochs)?;
+        Ok(Self {
+            is_required: !field.is_nullable(),
+            field,
+            len: 0,
+            nulls: NullBufferBuilder::new(0),
+            values,
+        })
+    }
+
+    fn fresh(&self, count: usize) -> Self {
+        Self {
+            field: self.field.clone(),
+            is_required: self.is_required,
+            len: 0,
+            nulls: NullBufferBuilder::new(count),
+            values: self.values.fresh(count),
+        }
+    }
+
+    #[inline]
+    fn read(
+        &mut self,
+        scanner: &mut Scanner,
+        workspace: &mut Workspace,
+    ) -> Result<(), Uncertain> {
+        if scanner.peek() == Some(b'n') {
+            if !scanner.take_text(b"null") {
+                return Err(Uncertain);
+            }
+            return self.push_missing();
+        }
+        self.values.read(scanner, workspace)?;
+        self.nulls.append_non_null();
+        self.len += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn push_missing(&mut self) -> Result<(), Uncertain> {
+        if self.is_required {
+            return Err(Uncertain);
+        }
+        self.push_null();
+        Ok(())
+    }
+
+    fn push_null(&mut self) {
+        self.values.push_null();
+        self.nulls.append_null();
+        self.len += 1;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.values.truncate(len);
+        if self.nulls.len() > len {
+            self.nulls.truncate(len);
+        }
+        self.len = len;
+    }
+
+    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+        let nulls = self.nulls.finish();
+        self.values.finish(&self.field, self.len, nulls)
+    }
+}
+
+impl Values {
+    fn new(field: &FieldRef, path: &str, epochs: &mut Epochs) -> Result<Self, String> {
+        let extension = field.extension_type_name();
+        let is_uuid = extension == Some("arrow.uuid");
+        if let (Some(name), false) = (extension, is_uuid) {
+            return Err(format!("{path}: extension type {name}"));
+        }
+        Ok(match field.data_type() {
+            DataType::Boolean => Self::Boolean(BooleanBufferBuilder::new(0)),
+            DataType::Int32 => Self::Int32(Vec::new()),
+            DataType::Int64 => Self::Int64(Vec::new()),
+            DataType::Float32 => Self::Float32(Vec::new()),
+            DataType::Float64 => Self::Float64(Vec::new()),
+            DataType::Decimal128(precision, scale) if *scale >= 0 => Self::Decimal {
+                values: Vec::new(),
+                precision: *precision,
+                scale: scale.unsigned_abs(),
+            },
+            DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, zone)
+                if zone.as_deref().is_none_or(|zone| zone == "UTC") =>
+            {
+                match epochs.remove(path) {
+                    Some(unit_microseconds) => {
+                        Self::Epoch { values: Vec::new(), unit_microseconds }
+                    }
+                    None => Self::Timestamp { values: Vec::new(), has_zone: zone.is_some() },
+                }
+            }
+            DataType::Date32 => Self::Date(Vec::new()),
+            DataType::Time64(arrow_schema::TimeUnit::Microsecond) => Self::Time(Vec::new()),
+            DataType::FixedSizeBinary(16) if is_uuid => Self::Uuid(Vec::new()),
+            DataType::FixedSizeBinary(width) if *width > 0 => {
+                Self::Fixed { bytes: Vec::new(), width: width.unsigned_abs() as usize }
+            }
+            DataType::Binary => Self::Binary(Texts::with_capacity(0)),
+            DataType::Utf8 => Self::Text(Texts::with_capacity(0)),
+            DataType::List(element) => Self::List {
+                offsets: vec![0],
+                element: Box::new(Column::new(element.clone(), &format!("{path}[]"), epochs)?),
+            },
+            DataType::Struct(fields) if !fields.is_empty() => {
+                Self::Struct(Object::new(fields, path, epochs)?)
+            }
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(parts)
+                    if parts.len() == 2 && *parts[0].data_type() == DataType::Utf8 =>
+                {
+                    Self::Map {
+                        offsets: vec![0],
+                        keys: Texts::with_capacity(0),
+                        value: Box::new(Column::new(
+                            parts[1].clone(),
+                            &format!("{path}{{}}"),
+                            epochs,
+                        )?),
+                    }
+                }
+                other => return Err(format!("{path}: type {other}")),
+            },
+            other => return Err(format!("{path}: type {other}")),
+        })
+    }
+
+    fn fresh(&self, count: usize) -> Self {
+        match self {
+            Self::Boolean(_) => Self::Boolean(BooleanBufferBuilder::new(count)),
+            Self::Int32(_) => Self::Int32(Vec::with_capacity(count)),
+            Self::Int64(_) => Self::Int64(Vec::with_capacity(count)),
+            Self::Float32(_) => Self::Float32(Vec::with_capacity(count)),
+            Self::Float64(_) => Self::Float64(Vec::with_capacity(count)),
+            Self::Decimal { precision, scale, .. } => Self::Decimal {
+                values: Vec::with_capacity(count),
+                precision: *precision,
+                scale: *scale,
+            },
+            Self::Timestamp { has_zone, .. } => {
+                Self::Timestamp { values: Vec::with_capacity(count), has_zone: *has_zone }
+            }
+            Self::Epoch { unit_microseconds, .. } => Self::Epoch {
+                values: Vec::with_capacity(count),
+                unit_microseconds: *unit_microseconds,
+            },
+            Self::Date(_) => Self::Date(Vec::with_capacity(count)),
+            Self::Time(_) => Self::Time(Vec::with_capacity(count)),
+            Self::Uuid(_) => Self::Uuid(Vec::with_capacity(count * 16)),
+            Self::Fixed { width, .. } => Self::Fixed { bytes: Vec::new(), width: *width },
+            Self::Binary(_) => Self::Binary(Texts::with_capacity(count)),
+            Self::Text(_) => Self::Text(Texts::with_capacity(count)),
+            Self::List { element, .. } => {
+                let mut offsets = Vec::with_capacity(count + 1);
+                offsets.push(0);
+                Self::List { offsets, element: Box::new(element.fresh(count)) }
+            }
+            Self::Struct(object) => Self::Struct(object.fresh(count)),
+            Self::Map { value, .. } => {
+                let mut offsets = Vec::with_capacity(count + 1);
+                offsets.push(0);
+                Self::Map {
+                    offsets,
+                    keys: Texts::with_capacity(count),
+                    value: Box::new(value.fresh(count)),
+                }
+            }
+        }
+    }
+
+    /// Reads one value that does not begin with `n`.
+    #[inline]
+    fn read(
+        &mut self,
+        scanner: &mut Scanner,
+        workspace: &mut Workspace,
+    ) -> Result<(), Uncertain> {
+        match self {
+            Self::Text(texts) => texts.push(scanner.string(&mut workspace.scratch)?),
+            Self::Int64(values) => values.push(scanner.integer()?),
+            Self::Int32(values) => {
+                values.push(i32::try_from(scanner.integer()?).map_err(|_| Uncertain)?);
+            }
+            Self::Float64(values) => values.push(certain(leaves::double(scanner.number()?))?),
+            Self::Float32(values) => values.push(certain(leaves::float(scanner.number()?))?),
+            Self::Boolean(values) => {
+                let is_true = scanner.take_text(b"true");
+                if !is_true && !scanner.take_text(b"false") {
+                    return Err(Uncertain);
+                }
+                values.append(is_true);
+            }
+            Self::Decimal { values, precision, scale } => {
+                let text = match scanner.peek() {
+                    Some(b'"') => scanner.string(&mut workspace.scratch)?,
+                    _ => scanner.number()?,
+                };
+                values.push(certain(leaves::decimal(text, *precision, *scale))?);
+            }
+            Self::Timestamp { values, has_zone } => {
+                let text = scanner.string(&mut workspace.scratch)?;
+                values.push(certain(leaves::timestamp(text, *has_zone))?);
+            }
+            Self::Epoch { values, unit_microseconds } => {
+                let microseconds = scanner.integer()?.checked_mul(*unit_microseconds);
+                values.push(certain(microseconds.and_then(leaves::in_years))?);
+            }
+            Self::Date(values) => {
+                values.push(certain(leaves::date(scanner.string(&mut workspace.scratch)?))?);
+            }
+            Self::Time(values) => {
+                values.push(certain(leaves::time(scanner.string(&mut workspace.scratch)?))?);
+            }
+            Self::Uuid(bytes) => {
+                let uuid = certain(leaves::uuid(scanner.string(&mut workspace.scratch)?))?;
+                bytes.extend_from_slice(&uuid);
+            }
+            Self::Fixed { bytes, width } => {
+                let before = bytes.len();
+                certain(leaves::base64(scanner.string(&mut workspace.scratch)?, bytes))?;
+                if bytes.len() - before != *width {
+                    return Err(Uncertain);
+                }
+            }
+            Self::Binary(texts) => {
+                let text = scanner.string(&mut workspace.scratch)?;
+                certain(leaves::base64(text, &mut texts.bytes))?;
+                texts.close();
+            }
+            Self::Struct(object) => object.read(scanner, workspace)?,
+            Self::List { offsets, element } => {
+                scanner.expect(b'[')?;
+                if !scanner.take(b']') {
+                    loop {
+                        scanner.skip_whitespace();
+                        element.read(scanner, workspace)?;
+                        if !scanner.take(b',') {
+                            scanner.expect(b']')?;
+                            break;
+                        }
+                    }
+                }
+                offsets.push(element.len as i32);
+            }
+            Self::Map { offsets, keys, value } => {
+                let first = keys.len();
+                scanner.expect(b'{')?;
+                if !scanner.take(b'}') {
+                    loop {
+                        scanner.skip_whitespace();
+                        keys.push(scanner.string(&mut workspace.scratch)?);
+                        scanner.expect(b':')?;
+                        scanner.skip_whitespace();
+                        value.read(scanner, workspace)?;
+                        if !scanner.take(b',') {
+                            scanner.expect(b'}')?;
+                            break;
+                        }
+                    }
+                }
+                if has_equal(keys, first) {
+                    return Err(Uncertain);
+                }
+                offsets.push(value.len as i32);
+            }
+        }
+        Ok(())
+    }
+
+    fn push_null(&mut self) {
+        match self {
+            Self::Boolean(values) => values.append(false),
+            Self::Int32(values) | Self::Date(values) => values.push(0),
+            Self::Int64(values)
+            | Self::Time(values)
+            | Self::Timestamp { values, .. }
+            | Self::Epoch { values, .. } => values.push(0),
+            Self::Float32(values) => values.push(0.0),
+            Self::Float64(values) => values.push(0.0),
+            Self::Decimal { values, .. } => values.push(0),
+            Self::Uuid(bytes) => bytes.extend_from_slice(&[0; 16]),
+            Self::Fixed { bytes, width } => bytes.resize(bytes.len() + *width, 0),
+            Self::Binary(texts) | Self::Text(texts) => texts.close(),
+            Self::Struct(object) => object.push_null(),
+            Self::List { offsets, .. } | Self::Map { offsets, .. } => {
+                offsets.push(offsets[offsets.len() - 1]);
+            }
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Boolean(values) => values.truncate(len),
+            Self::Int32(values) | Self::Date(values) => values.truncate(len),
+            Self::Int64(values)
+            | Self::Time(values)
+            | Self::Timestamp { values, .. }
+            | Self::Epoch { values, .. } => values.truncate(len),
+            Self::Float32(values) => values.truncate(len),
+            Self::Float64(values) => values.truncate(len),
+            Self::Decimal { values, .. } => values.truncate(len),
+            Self::Uuid(bytes) => bytes.truncate(len * 16),
+            Self::Fixed { bytes, width } => bytes.truncate(len * *width),
+            Self::Binary(texts) | Self::Text(texts) => texts.truncate(len),
+            Self::Struct(object) => object.truncate(len),
+            Self::List { offsets, element } => {
+                offsets.truncate(len + 1);
+                element.truncate(offsets[len] as usize);
+            }
+            Self::Map { offsets, keys, value } => {
+                offsets.truncate(len + 1);
+                keys.truncate(offsets[len] as usize);
+                value.truncate(offsets[len] as usize);
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        field: &FieldRef,
+        len: usize,
+        nulls: Option<arrow_buffer::NullBuffer>,
+    ) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Boolean(mut values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Self::Int32(values) => Arc::new(Int32Array::try_new(values.into(), nulls)?),
+            Self::Int64(values) => Arc::new(Int64Array::try_new(values.into(), nulls)?),
+            Self::Float32(values) => Arc::new(Float32Array::try_new(values.into(), nulls)?),
+            Self::Float64(values) => Arc::new(Float64Array::try_new(values.into(), nulls)?),
+            Self::Decimal { values, precision, scale } => Arc::new(
+                Decimal128Array::try_new(values.into(), nulls)?
+                    .with_precision_and_scale(precision, scale as i8)?,
+            ),
+            Self::Timestamp { values, .. } | Self::Epoch { values, .. } => Arc::new(
+                TimestampMicrosecondArray::try_new(values.into(), nulls)?
+                    .with_data_type(field.data_type().clone()),
+            ),
+            Self::Date(values) => Arc::new(Date32Array::try_new(values.into(), nulls)?),
+            Self::Time(values) => {
+                Arc::new(Time64MicrosecondArray::try_new(values.into(), nulls)?)
+            }
+            Self::Uuid(bytes) => {
+                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), nulls)?)
+            }
+            Self::Fixed { bytes, width } => Arc::new(FixedSizeBinaryArray::try_new(
+                width as i32,
+                Buffer::from_vec(bytes),
+                nulls,
+            )?),
+            Self::Binary(texts) => Arc::new(BinaryArray::try_new(
+                offset_buffer(texts.offsets),
+                Buffer::from_vec(texts.bytes),
+                nulls,
+            )?),
+            Self::Text(texts) => Arc::new(StringArray::try_new(
+                offset_buffer(texts.offsets),
+                Buffer::from_vec(texts.bytes),
+                nulls,
+            )?),
+            Self::Struct(object) => {
+                let DataType::Struct(fields) = field.data_type() else { unreachable!() };
+                Arc::new(StructArray::try_new_with_length(
+                    fields.clone(),
+                    object.finish()?,
+                    nulls,
+                    len,
+                )?)
+            }
+            Self::List { offsets, element } => Arc::new(ListArray::try_new(
+                element.field.clone(),
+                offset_buffer(offsets),
+                element.finish()?,
+                nulls,
+            )?),
+            Self::Map { offsets, keys, value } => {
+                let DataType::Map(entries, ordered) = field.data_type() else { unreachable!() };
+                let DataType::Struct(parts) = entries.data_type() else { unreachable!() };
+                let keys: ArrayRef = Arc::new(StringArray::try_new(
+                    offset_buffer(keys.offsets),
+                    Buffer::from_vec(keys.bytes),
+                    None,
+                )?);
+                let pairs = StructArray::try_new(parts.clone(), vec![keys, value.finish()?], None)?;
+                Arc::new(MapArray::try_new(
+                    entries.clone(),
+                    offset_buffer(offsets),
+                    pairs,
+                    nulls,
+                    *ordered,
+                )?)
+            }
+        })
+    }
+}
+
+#[inline(always)]
+fn certain<T>(value: Option<T>) -> Result<T, Uncertain> {
+    value.ok_or(Uncertain)
+}
+
+fn offset_buffer(offsets: Vec<i32>) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(ScalarBuffer::from(offsets))
+}
+
+/// Whether two keys at or behind `first` are equal.
+fn has_equal(keys: &Texts, first: usize) -> bool {
+    let count = keys.len() - first;
+    if count <= LINEAR_KEYS_MAX {
+        return (first..keys.len()).any(|one| (first..one).any(|two| keys.get(one) == keys.get(two)));
+    }
+    let mut seen = HashSet::with_capacity(count);
+    (first..keys.len()).any(|index| !seen.insert(keys.get(index)))
+}
