@@ -21,7 +21,7 @@ from k2i_core.config import Pipeline
 from k2i_core.dev.dagster_client import DagsterClient
 from k2i_core.dev.orders import FLAT
 from k2i_core.dev.ports import LOOPBACK, free_port, is_listening
-from k2i_core.ingest.session import Listener
+from k2i_core.ingest.parts import Listener
 from k2i_core.ledger import Share
 from k2i_core.records import FlushReport
 from k2i_core.wiring.worker_run import run_worker

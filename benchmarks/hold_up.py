@@ -15,7 +15,7 @@ from benchmarks.processes import intervals
 from k2i_core.clock import Clock, RandomIds, SystemClock
 from k2i_core.crash_points import CrashPoint
 from k2i_core.dev.orders import FLAT
-from k2i_core.ingest.session import Listener
+from k2i_core.ingest.parts import Listener
 from k2i_core.ledger import Share
 from k2i_core.records import FlushReport, PolledBatch
 from k2i_core.wiring.sessions import Surroundings, open_session

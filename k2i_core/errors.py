@@ -45,6 +45,7 @@ class ErrorKind(StrEnum):
     PIPELINE_CHANGED = "pipeline-changed"
     RECORD_INVALID = "record-invalid"
     ROLLED_BACK_OUTSIDE = "rolled-back-outside"
+    ROUTING_CHANGED = "routing-changed"
     ROWS_CHANGED = "rows-changed"
     SCHEMA_INCOMPATIBLE = "schema-incompatible"
     SERVICE_UNAVAILABLE = "service-unavailable"

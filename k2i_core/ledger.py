@@ -59,10 +59,16 @@ class Share:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Owner:
-    """A take-over: from `epoch` on, the worker with `share` owns those Kafka partitions."""
+    """A take-over: from `epoch` on, the worker with `share` owns those Kafka partitions.
+
+    Attributes:
+        routing: Which rules say into which table a record goes, by name; empty where there is one
+            table. No part of who the owner is.
+    """
 
     epoch: Epoch
     share: Share
+    routing: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,11 @@ class Entry:
         younger = [other for other in self.owners if other.epoch > owner.epoch]
         return owner in self.owners and not any(_shares_meet(owner.share, o.share) for o in younger)
 
+    def has_equal(self, owner: Owner) -> bool:
+        """Tell whether a take-over of the same epoch holds a Kafka partition of the same share."""
+        equal = [other for other in self.owners if other.epoch == owner.epoch]
+        return any(_shares_meet(owner.share, other.share) for other in equal)
+
     @property
     def epoch_max(self) -> Epoch:
         """The youngest epoch stored; 0 when nobody ever took over."""
@@ -263,7 +274,7 @@ def encode_entry(entry: Entry) -> str:
         "pipeline": entry.identity.pipeline,
         "cluster": entry.identity.cluster_id,
         "snapshot": entry.snapshot_id,
-        "owners": [[o.epoch, o.share.worker, o.share.workers] for o in entry.owners],
+        "owners": [_encode_owner(owner) for owner in entry.owners],
         "topics": [
             [
                 topic,
@@ -279,6 +290,12 @@ def encode_entry(entry: Entry) -> str:
         ],
     }
     return json.dumps(document, separators=(",", ":"))
+
+
+def _encode_owner(owner: Owner) -> list[int | str]:
+    # Only where there are any, so that other versions of this program read a table without them.
+    routing = [owner.routing] if owner.routing else []
+    return [owner.epoch, owner.share.worker, owner.share.workers, *routing]
 
 
 def _encode_partition(entry: Entry, topic_partition: TopicPartition) -> list[int]:
@@ -331,7 +348,9 @@ def decode_entry(text: str) -> Entry:
         return Entry(
             identity=Identity(document["pipeline"], document["cluster"], topic_ids),
             checkpoint=Checkpoint(next_offsets),
-            owners=tuple(Owner(Epoch(e), Share(w, n)) for e, w, n in document["owners"]),
+            owners=tuple(
+                Owner(Epoch(e), Share(w, n), *routing) for e, w, n, *routing in document["owners"]
+            ),
             totals=totals,
             first_offsets=first_offsets,
             since_sequence_numbers=since,

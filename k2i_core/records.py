@@ -9,6 +9,8 @@ Values only. Arrays are Arrow; one record of Kafka is one element at the same in
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -76,12 +78,15 @@ class PolledBatch:
             contiguous with the poll before it.
         byte_count: Bytes of keys, values and headers.
         polled_boot_seconds: When the poll returned (`Clock.boot_seconds`).
+        refused: Records that no table takes, ascending by index: dead letters without a look at
+            their values.
     """
 
     records: pa.RecordBatch
     ranges: tuple[OffsetRange, ...]
     byte_count: int
     polled_boot_seconds: float
+    refused: "tuple[DecodeFailure, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,22 @@ class DecodeFailure:
     error_class: str
     message: str
     schema_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Into which table each of n records goes.
+
+    Attributes:
+        tables: Identifiers, those of tables that do not exist yet among them.
+        codes: n elements: which of `tables` takes the record.
+        refused: Records that no rule lets into a table, ascending by index: dead letters of the
+            table that `codes` names.
+    """
+
+    tables: tuple[str, ...]
+    codes: npt.NDArray[np.int32]
+    refused: tuple[DecodeFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +333,13 @@ class CommitReport:
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """One generation in the table: the canonical log line, the metrics and the asset metadata.
+    """One generation in one table: the canonical log line, the metrics and the asset metadata.
 
     Attributes:
+        generation: What became of it in this table; after commits that were left out because
+            nothing of theirs was for the table, what they read, too.
+        dead_letter_commit: Of the dead letters of all tables; told with the lead table's report.
+        table: Identifier.
         produced_to_visible_milliseconds: From the oldest record's timestamp, the worst of all
             polls, to its row among the hot rows; None where none was shown.
     """
@@ -325,5 +350,6 @@ class FlushReport:
     seal_to_commit_milliseconds: float
     oldest_to_commit_milliseconds: float
     produced_to_visible_milliseconds: float | None = None
+    table: str = ""
     metadata_location: str = ""
     next_offsets: Mapping[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])

@@ -150,6 +150,8 @@ class TableCommitter:
         identity: Identity,
         starts: Mapping[TopicPartition, int],
         epoch_floor: Epoch,
+        routing: str = "",
+        unmoved: Mapping[TopicPartition, int] | None = None,
     ) -> tuple[Owner, CommitReport]:
         """Take over `share` in the lead table; returns the owner to write into the other tables."""
         owners: dict[int, Owner] = {}
@@ -162,6 +164,8 @@ class TableCommitter:
                 identity=identity,
                 starts=starts,
                 epoch_floor=epoch_floor,
+                routing=routing,
+                unmoved=unmoved,
             )
             return decision
 

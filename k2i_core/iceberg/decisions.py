@@ -62,15 +62,35 @@ def decide_claim(
     identity: Identity,
     starts: Mapping[TopicPartition, int],
     epoch_floor: Epoch,
+    routing: str = "",
+    unmoved: Mapping[TopicPartition, int] | None = None,
 ) -> tuple[Owner, Decision]:
     """Take over `share` in the lead table with an epoch younger than any before it.
 
     The epoch is drawn from this load's last sequence number; because the commit asserts this
-    load's head, no other take-over can draw the same one.
+    load's head, no other take-over that begins here can draw the same one.
+
+    Args:
+        view: The load.
+        stored: Its entry.
+        share: What to take over.
+        identity: Whose offsets.
+        starts: Of Kafka partitions that the ledger does not know.
+        epoch_floor: The youngest epoch of the other tables.
+        routing: Of the new owner.
+        unmoved: Next offsets by which it was judged that the routing may change.
+
+    Raises:
+        ConflictError: `unmoved` is no longer what is stored: judge again.
+
     """
     entry = _with_starts(_same_identity(stored, identity), starts)
+    stored_next = entry.checkpoint.next_offsets
+    if unmoved is not None and any(stored_next.get(tp) != n for tp, n in unmoved.items()):
+        message = "another worker committed while it was judged whether the routing may change"
+        raise ConflictError(message, kind=ErrorKind.CHECKPOINT_STALE)
     epoch = Epoch(1 + max(view.last_sequence_number, entry.epoch_max, epoch_floor))
-    owner = Owner(epoch, share)
+    owner = Owner(epoch, share, routing)
     return owner, Decision(entry.taken_over(owner))
 
 
@@ -83,13 +103,16 @@ def decide_take_over(
 ) -> Decision:
     """Carry an epoch claimed in the lead table into another table of the pipeline.
 
+    The same epoch is refused, too: it is another worker's, which led by another table. So of two
+    workers that want the same share, one is older in every table, whichever table each led by.
+
     Raises:
         FencedError: A younger worker was here first.
 
     """
     entry = _with_starts(_same_identity(stored, identity), starts)
     taken = entry.taken_over(owner)
-    if not taken.owns_whole_share(owner):
+    if entry.has_equal(owner) or not taken.owns_whole_share(owner):
         message = f"a younger worker took over: epoch={entry.epoch_max}, ours is {owner.epoch}"
         raise FencedError(message, kind=ErrorKind.OWNER_CHANGED)
     return Decision(taken)

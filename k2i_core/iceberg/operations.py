@@ -24,6 +24,10 @@ from k2i_core.ledger import (
 )
 from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
 
+SEVERAL_RULES = "several"
+"""Routing of an owner that follows several: no rules are called so, so that a start asks for tables
+that stand alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -127,6 +131,11 @@ def _operator(view: TableView) -> tuple[Owner, ...]:
     letters are older than the target. A worker goes on only while its claim is in the history, so
     the retained snapshots know every such epoch.
     """
-    carriers = (s.summary for s in view.snapshots.values() if CHECKPOINT_KEY in s.summary)
-    epochs = (decode_entry(summary[CHECKPOINT_KEY]).epoch_max for summary in carriers)
-    return (Owner(Epoch(1 + max(view.last_sequence_number, *epochs, 0)), Share(0, 1)),)
+    carriers = [s for s in view.snapshots.values() if CHECKPOINT_KEY in s.summary]
+    carriers.sort(key=lambda s: s.sequence_number)
+    entries = [decode_entry(snapshot.summary[CHECKPOINT_KEY]) for snapshot in carriers]
+    epoch = Epoch(1 + max(view.last_sequence_number, *(e.epoch_max for e in entries), 0))
+    # Other tables may hold what was read by these rules and not by others.
+    rules = {owner.routing for owner in entries[-1].owners} if entries else {""}
+    routing = rules.pop() if len(rules) == 1 else SEVERAL_RULES
+    return (Owner(epoch, Share(0, 1), routing),)

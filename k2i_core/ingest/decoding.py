@@ -35,6 +35,7 @@ from k2i_core.records import (
 Verdicts = Mapping[TopicPartition, frozenset[int]]
 KeyCheck = Callable[[pa.Array], tuple[DecodeFailure, ...]]
 
+STAGE_ROUTE = "route"
 STAGE_KEY = "key"
 STAGE_VALUE = "value"
 STAGE_TRANSFORM = "transform"
@@ -117,14 +118,9 @@ def decode_batch(
     kinds = np.zeros(records.num_rows, dtype=np.uint8)
     tombstones = _numpy(records.column("value").is_null())
     kinds[tombstones] = KINDS.index("tombstone")
-    standing = _standing_verdicts(records, settings.verdicts)
+    standing = standing_verdicts(records, settings.verdicts)
     kinds[standing & ~tombstones] = KINDS.index("dead_letter")
-    failures: list[tuple[int, str, DecodeFailure]] = []
-    if settings.check_keys is not None:
-        for failure in settings.check_keys(records.column("key")):
-            if kinds[failure.index] == 0:
-                kinds[failure.index] = KINDS.index("dead_letter")
-                failures.append((failure.index, STAGE_KEY, failure))
+    failures = _undecoded(polled, settings, kinds)
 
     candidates = np.flatnonzero(kinds == 0)
     is_whole = len(candidates) == records.num_rows
@@ -158,6 +154,22 @@ def decode_batch(
     )
 
 
+def _undecoded(
+    polled: PolledBatch, settings: DecodeSettings, kinds: npt.NDArray[np.uint8]
+) -> list[tuple[int, str, DecodeFailure]]:
+    """Note and return what is a dead letter whatever its value is."""
+    found = [(STAGE_ROUTE, failure) for failure in polled.refused]
+    if settings.check_keys is not None:
+        keys = polled.records.column("key")
+        found += [(STAGE_KEY, failure) for failure in settings.check_keys(keys)]
+    failures: list[tuple[int, str, DecodeFailure]] = []
+    for stage, failure in found:
+        if kinds[failure.index] == 0:
+            kinds[failure.index] = KINDS.index("dead_letter")
+            failures.append((failure.index, stage, failure))
+    return failures
+
+
 def _note_gone(
     made: TransformedRows, kept: npt.NDArray[np.int64], kinds: npt.NDArray[np.uint8]
 ) -> list[tuple[int, str, DecodeFailure]]:
@@ -180,7 +192,8 @@ def _kafka_column(records: pa.RecordBatch) -> pa.StructArray:
     return pa.StructArray.from_arrays(columns, fields=list(KAFKA_TYPE))
 
 
-def _standing_verdicts(records: pa.RecordBatch, verdicts: Verdicts) -> npt.NDArray[np.bool_]:
+def standing_verdicts(records: pa.RecordBatch, verdicts: Verdicts) -> npt.NDArray[np.bool_]:
+    """Tell of each of n records whether it is a dead letter already."""
     standing = np.zeros(records.num_rows, dtype=np.bool_)
     for topic_partition, offsets in verdicts.items():
         topic = pa.array([topic_partition.topic], pa.string())
@@ -236,7 +249,7 @@ def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRa
     place_count = len(names) * width
     counts = np.bincount(places * len(KINDS) + kinds, minlength=place_count * len(KINDS))
     # Exact, because a poll holds far less than 2**53 bytes.
-    bytes_ = np.bincount(places, weights=_byte_counts(polled.records), minlength=place_count)
+    bytes_ = np.bincount(places, weights=byte_counts(polled.records), minlength=place_count)
     counted: list[CountedRange] = []
     for offset_range in polled.ranges:
         topic_partition = offset_range.topic_partition
@@ -272,7 +285,9 @@ def _topic_codes(polled: PolledBatch) -> tuple[list[str], npt.NDArray[np.int64]]
     return names, _numpy(encoded.indices).astype(np.int64)
 
 
-def _byte_counts(records: pa.RecordBatch) -> npt.NDArray[np.int64]:
+def byte_counts(records: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Return the key and value bytes of each of n records."""
+
     def lengths(name: str) -> npt.NDArray[np.int64]:
         column = cast("pa.BinaryArray", records.column(name))
         return _numpy(pc.binary_length(column).fill_null(0)).astype(np.int64)

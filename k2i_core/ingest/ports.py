@@ -14,6 +14,7 @@ from k2i_core.records import (
     DecodedValues,
     EarlierLog,
     PolledBatch,
+    Routes,
     TableState,
     TransformedRows,
     WrittenFile,
@@ -202,7 +203,7 @@ class LedgerTable(Protocol):
 
 
 class TargetTable(LedgerTable, Protocol):
-    """The table that holds the rows, and that leads every take-over."""
+    """A table that holds rows; the first of a pipeline leads its take-overs."""
 
     def claim(
         self,
@@ -210,8 +211,15 @@ class TargetTable(LedgerTable, Protocol):
         identity: Identity,
         starts: Mapping[TopicPartition, int],
         epoch_floor: Epoch,
+        routing: str = "",
+        unmoved: Mapping[TopicPartition, int] | None = None,
     ) -> tuple[Owner, CommitReport]:
-        """Commit a take-over with a fresh epoch, younger than any and than `epoch_floor`."""
+        """Commit a take-over with a fresh epoch, younger than any and than `epoch_floor`.
+
+        Raises:
+            ConflictError: The stored next offsets are not `unmoved`, where that is given.
+
+        """
         ...
 
     def extend(
@@ -319,8 +327,8 @@ class TransactionLog(Protocol):
         ...
 
 
-class RowTargets(Protocol):
-    """The schema side of the two tables: what rows look like now, and writers for them."""
+class TargetRows(Protocol):
+    """The schema side of a target table: what rows look like now, and writers for them."""
 
     @property
     def row_schema(self) -> pa.Schema:
@@ -336,12 +344,29 @@ class RowTargets(Protocol):
         """
         ...
 
-    def open_target(self, owner: Owner, generation: int) -> RowWriter:
+    def open(self, owner: Owner, generation: int) -> RowWriter:
         """Return a writer for rows of one generation."""
         ...
 
-    def open_dead_letters(self, owner: Owner, generation: int) -> RowWriter:
-        """Return a writer for dead letters of one generation."""
+
+class OpenDeadLetters(Protocol):
+    """Opens a writer for the dead letters of one generation, of all tables."""
+
+    def __call__(self, owner: Owner, generation: int, /) -> RowWriter:
+        """Return the writer."""
+        ...
+
+
+class Router(Protocol):
+    """Says into which table each record goes, by the record alone; thread-safe."""
+
+    def __call__(self, records: pa.RecordBatch, /) -> Routes:
+        """Route n rows × POLLED_SCHEMA.
+
+        Raises:
+            UnavailableError: The registry did not answer in time; the batch is not routed.
+
+        """
         ...
 
 

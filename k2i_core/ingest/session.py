@@ -1,6 +1,7 @@
 """The ingest session: the order of the stages, from take-over to the last commit.
 
-    poll ─► decode ─► hot rows ─► write ─► seal ─► commit dead letters ─► commit target ─► mirror
+    poll ─► split ─► decode ─► hot rows ─► write ─► seal ─► commit dead letters ─► commit targets
+                                                                                ─► mirror
 
 Every arrow is a queue between threads: polls happen in the caller's thread, decoding in a small
 pool, writing and committing in one thread each, so that a generation commits while the next one
@@ -17,37 +18,28 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 
-import pyarrow as pa
-
-from k2i_core.clock import Clock
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
-from k2i_core.ingest.circuit_breaker import CircuitBreaker
-from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
 from k2i_core.ingest.freshness import oldest_timestamp_ms
-from k2i_core.ingest.generation import GenerationFiles
+from k2i_core.ingest.generation import GenerationFiles, SealedGeneration
+from k2i_core.ingest.landing import Landed, Landing
 from k2i_core.ingest.lanes import Lanes
-from k2i_core.ingest.ports import (
-    DeadLetterTable,
-    Decoder,
-    FetchSchemas,
-    HotRows,
-    NoHotRows,
-    ReadVerdicts,
-    RowTargets,
-    RowTransforms,
-    Source,
-    TargetTable,
-    TransactionLog,
-    no_schemas,
+from k2i_core.ingest.parts import Listener, Parts, SessionSettings
+from k2i_core.ingest.take_over import (
+    TakenOver,
+    lowest,
+    resolve_starts,
+    starts_of,
+    take_over,
 )
-from k2i_core.ingest.take_over import TakenOver, resolve_starts, take_over
+from k2i_core.ingest.targets import OpenTarget
 from k2i_core.ingest.triggers import Filling, FlushLimits, is_due, is_full, seconds_until_due
-from k2i_core.ledger import Share
+from k2i_core.ingest.writing import Decoded, Writing
+from k2i_core.ledger import Identity
 from k2i_core.offsets import TopicPartition
-from k2i_core.records import DecodedBatch, FlushReport, Generation, PolledBatch
+from k2i_core.records import FlushReport, PolledBatch
 
 POLL_SECONDS_MAX = 0.1
 """Larger delays the reaction to a stop request; smaller spends processor time on an idle topic."""
@@ -60,65 +52,6 @@ PARTITION_CHECK_SECONDS = 30.0
 
 DRAIN_SECONDS_MAX = 600.0
 """How long the end of a session waits for its last commits; the commit's own limit is shorter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The real or fake parts a session is built from."""
-
-    source: Source
-    target: TargetTable
-    dead_letters: DeadLetterTable
-    read_verdicts: ReadVerdicts
-    targets: RowTargets
-    make_decoder: Callable[[pa.Schema], Decoder]
-    log: TransactionLog
-    clock: Clock
-    hot: HotRows = field(default_factory=NoHotRows)
-    breaker: CircuitBreaker | None = None
-    fetch_schemas: FetchSchemas = no_schemas
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """Plain values from the pipeline file.
-
-    Attributes:
-        unavailable_seconds_max: How long the topic check before a commit waits for a broker.
-    """
-
-    pipeline: str
-    share: Share
-    flush: FlushLimits
-    unavailable_seconds_max: float = 300.0
-    check_keys: KeyCheck | None = None
-    transforms: RowTransforms | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told about progress; for metrics, logs and orchestration."""
-
-    took_over: Callable[[TakenOver], None] = field(default=lambda _: None)
-    polled: Callable[[PolledBatch], None] = field(default=lambda _: None)
-    flushed: Callable[[FlushReport], None] = field(default=lambda _: None)
-    turned: Callable[[], None] = field(default=lambda: None)
-    waiting: Callable[[], None] = field(default=lambda: None)
-    """The loop does not turn for now: it waits for services, each with its own limit."""
-
-    def followed_by(self, other: "Listener") -> "Listener":
-        """Return a listener that tells this one, then the other."""
-
-        def both(name: str) -> Callable[..., None]:
-            first, second = getattr(self, name), getattr(other, name)
-
-            def tell(*news: object) -> None:
-                first(*news)
-                second(*news)
-
-            return tell
-
-        return Listener(**{part.name: both(part.name) for part in fields(self)})
 
 
 class Session:
@@ -139,15 +72,17 @@ class Session:
         self._lanes = lanes
         self._listener = listener or Listener()
         self._observe = observe
-        self._decoder: Decoder | None = None
         self._taken: TakenOver | None = None
-        self._decode_settings = DecodeSettings(parts.target.identifier, {})
+        self._opened: dict[str, OpenTarget] = {}
+        self._writing = Writing(parts, self._opened)
+        self._landing = Landing(parts.dead_letters, parts.log, parts.clock, observe)
         self._filling = Filling()
         self._generation_number = 0
         self._files: GenerationFiles | None = None
         self._writes: deque[Future[None]] = deque()
         self._commits: deque[Future[None]] = deque()
         self._positions: dict[TopicPartition, int] = {}
+        self._mirrored: dict[TopicPartition, int] = {}
         self._in_flight = _ByteCount()
         self._broken = threading.Event()
         self._flush_seconds = 0.0
@@ -178,25 +113,18 @@ class Session:
             pipeline=self._settings.pipeline,
             share=self._settings.share,
             source=parts.source,
-            target=parts.target,
+            targets=[target.table for target in parts.targets],
             dead_letters=parts.dead_letters,
             read_verdicts=parts.read_verdicts,
             log=parts.log,
             observe=self._observe,
+            routing=parts.routing,
         )
         self._taken = taken
-        if parts.breaker is not None:
-            parts.breaker.begin()
+        self._writing.begin(taken)
         self._positions = dict(taken.next_offsets)
-        self._decoder = parts.make_decoder(parts.targets.row_schema)
-        self._decode_settings = DecodeSettings(
-            parts.target.identifier,
-            taken.verdicts,
-            self._settings.check_keys,
-            self._settings.transforms,
-        )
+        self._mirrored = dict(taken.next_offsets)
         self._partitions_checked_boot_seconds = parts.clock.boot_seconds()
-        parts.hot.took_over(taken.owner, taken.identity, taken.next_offsets)
         self._open_generation()
         self._listener.took_over(taken)
         return taken
@@ -243,7 +171,9 @@ class Session:
         if not self._filling.is_empty:
             self._seal()
         self._drain()
-        self._parts.hot.close()
+        self._level()
+        for opened in self._opened.values():
+            opened.target.hot.close()
         self._parts.log.close()
 
     def abandon(self) -> None:
@@ -254,7 +184,8 @@ class Session:
         wait((*self._writes, *self._commits), timeout=DRAIN_SECONDS_MAX)
         if self._files is not None:
             self._files.abandon()
-        self._parts.hot.abandon()
+        for opened in tuple(self._opened.values()):
+            opened.target.hot.abandon()
         self._parts.log.close()
 
     def _accept(self, polled: PolledBatch) -> None:
@@ -270,44 +201,24 @@ class Session:
         self._in_flight.add(polled.byte_count)
         self._poll_bytes_max = max(self._poll_bytes_max, polled.byte_count)
         self._listener.polled(polled)
-        decoding = self._lanes.decode.submit(self._decode, polled)
+        decoding = self._lanes.decode.submit(self._writing.decode, polled)
         self._writes.append(self._lanes.write.submit(self._write, self._files, polled, decoding))
 
-    def _decode(self, polled: PolledBatch) -> "tuple[Decoder, DecodedBatch | WiderSchema]":
-        decoder = self._decoder
-        assert decoder is not None
-        now_ms = self._parts.clock.now_ms()
-        settings, fetch = self._decode_settings, self._parts.fetch_schemas
-        return decoder, decode_fetching(polled, decoder, settings, now_ms, fetch)
-
     def _write(
-        self,
-        files: GenerationFiles,
-        polled: PolledBatch,
-        decoding: "Future[tuple[Decoder, DecodedBatch | WiderSchema]]",
+        self, files: GenerationFiles, polled: PolledBatch, decoding: "Future[Decoded]"
     ) -> None:
-        """Write one batch in poll order; the only place where the schema changes."""
+        """Write one batch, in poll order."""
         if self._broken.is_set():
             return
         with self._breaking():
-            decoder, decoded = decoding.result()
-            while isinstance(decoded, WiderSchema) or decoder is not self._decoder:
-                if isinstance(decoded, WiderSchema) and decoder is self._decoder:
-                    files.close_target()
-                    self._parts.targets.evolve(decoded.row_schema)
-                    self._decoder = self._parts.make_decoder(self._parts.targets.row_schema)
-                decoder, decoded = self._decode(polled)
-            if self._parts.breaker is not None:
-                # Before anything is written: the failure keeps the whole generation from the table.
-                self._parts.breaker.judge(decoded.ranges)
-            self._parts.hot.append(files.number, decoded)
+            self._writing.write(files, polled, decoding.result())
             self._note_visible(files.number, polled)
-            files.write(decoded)
             self._in_flight.add(-polled.byte_count)
             self._observe(CrashPoint.ROWS_WRITTEN)
 
     def _note_visible(self, generation: int, polled: PolledBatch) -> None:
-        produced_ms = oldest_timestamp_ms(polled) if self._parts.hot.is_shown else None
+        is_shown = any(one.target.hot.is_shown for one in self._opened.values())
+        produced_ms = oldest_timestamp_ms(polled) if is_shown else None
         if produced_ms is not None:
             waited_ms = max(0.0, self._parts.clock.now_ms() - produced_ms)
             self._visible_ms[generation] = max(waited_ms, self._visible_ms.get(generation, 0.0))
@@ -322,55 +233,59 @@ class Session:
         self._commits.append(self._lanes.commit.submit(self._commit, closing, sealed_boot_seconds))
         self._open_generation()
 
-    def _close(self, files: GenerationFiles, filling: Filling) -> Generation | None:
+    def _close(self, files: GenerationFiles, filling: Filling) -> SealedGeneration | None:
         if self._broken.is_set():
             return None
         assert filling.first_polled_boot_seconds is not None
         with self._breaking():
-            generation = files.close(filling.first_polled_boot_seconds)
+            sealed = files.close(self._opened.values(), filling.first_polled_boot_seconds)
             self._observe(CrashPoint.FILES_CLOSED)
-            return generation
+            return sealed
 
-    def _commit(self, closing: "Future[Generation | None]", sealed_boot_seconds: float) -> None:
+    def _commit(
+        self, closing: "Future[SealedGeneration | None]", sealed_boot_seconds: float
+    ) -> None:
         """Commit one generation: dead letters first, so that an absent row is explained."""
-        generation = closing.result()
-        if generation is None or self._broken.is_set():
+        sealed = closing.result()
+        if sealed is None or self._broken.is_set():
             return
         assert self._taken is not None
         with self._breaking():
-            self._commit_in_order(generation, self._taken, sealed_boot_seconds)
-
-    def _commit_in_order(
-        self, generation: Generation, taken: TakenOver, sealed_boot_seconds: float
-    ) -> None:
-        parts, owner = self._parts, taken.owner
-        self._check_topics(taken)
-        dead_letter_commit = None
-        if generation.dead_letter_files:
-            dead_letter_commit = parts.dead_letters.append_dead_letters(
-                owner, generation.ranges, generation.dead_letter_files
+            self._check_topics(self._taken)
+            self._landing.land(
+                sealed, self._taken, lambda landed: self._tell(landed, sealed_boot_seconds)
             )
-            parts.log.landed(parts.dead_letters.identifier, generation.number)
-        self._observe(CrashPoint.DEAD_LETTERS_COMMITTED)
-        commit = parts.target.append(owner, generation.ranges, generation.files)
-        self._observe(CrashPoint.TARGET_COMMITTED)
-        parts.hot.committed(generation.number, commit.snapshot_id)
-        parts.log.landed(parts.target.identifier, generation.number)
-        self._observe(CrashPoint.LANDED_LOGGED)
-        parts.source.mirror(generation.ends)
-        self._observe(CrashPoint.MIRRORED)
-        now = parts.clock.boot_seconds()
-        self._flush_seconds += 0.3 * (now - sealed_boot_seconds - self._flush_seconds)
+            self._mirror()
+            self._observe(CrashPoint.MIRRORED)
+            now = self._parts.clock.boot_seconds()
+            self._flush_seconds += 0.3 * (now - sealed_boot_seconds - self._flush_seconds)
+            self._visible_ms.pop(sealed.number, None)
+
+    def _mirror(self) -> None:
+        next_offsets = lowest(one.next_offsets for one in self._opened.values() if one.is_taken)
+        moved = {tp: n for tp, n in next_offsets.items() if self._mirrored.get(tp) != n}
+        self._parts.source.mirror(moved)
+        self._mirrored.update(moved)
+
+    def _tell(self, landed: Landed, sealed_boot_seconds: float) -> None:
+        generation, now = landed.generation, self._parts.clock.boot_seconds()
         self._listener.flushed(
             FlushReport(
                 generation=generation,
-                commit=commit,
-                dead_letter_commit=dead_letter_commit,
+                commit=landed.commit,
+                dead_letter_commit=landed.dead_letter_commit,
                 seal_to_commit_milliseconds=(now - sealed_boot_seconds) * 1000,
                 oldest_to_commit_milliseconds=(now - generation.first_polled_boot_seconds) * 1000,
-                produced_to_visible_milliseconds=self._visible_ms.pop(generation.number, None),
+                produced_to_visible_milliseconds=self._visible_ms.get(generation.number),
+                table=landed.opened.identifier,
             )
         )
+
+    def _level(self) -> None:
+        """Let every table have the checkpoint of the others; nothing else is on its way."""
+        if self._taken is not None and self._parts.routing is not None:
+            self._landing.level(self._opened.values(), self._taken)
+            self._mirror()
 
     @contextmanager
     def _breaking(self) -> Generator[None]:
@@ -423,25 +338,40 @@ class Session:
         if not self._filling.is_empty:
             self._seal()
         self._drain()
+        self._level()
         identity = replace(taken.identity, topic_ids=parts.source.topic_ids())
-        starts = resolve_starts(parts.source, parts.target.inspect().entry)
-        report = parts.target.extend(taken.owner, identity, starts)
-        entry = parts.target.inspect_after(report.snapshot_id).entry
-        assert entry is not None
-        known = entry.checkpoint.next_offsets
-        for topic_partition in existing:
-            if self._settings.share.holds(topic_partition):
-                self._positions.setdefault(topic_partition, known[topic_partition])
+        opened = tuple(self._opened.values())
+        before = [one.target.table.inspect().entry for one in opened]
+        starts = resolve_starts(parts.source, before)
+        for one, entry in zip(opened, before, strict=True):
+            own = self._extended(one, taken, identity, starts_of(entry, starts))
+            one.add({tp: own[tp] for tp in existing if self._settings.share.holds(tp)})
+            one.target.hot.took_over(taken.owner, identity, one.next_offsets)
+        added = lowest(one.next_offsets for one in opened)
+        self._positions = {**added, **self._positions}
+        self._writing.add(added)
         self._taken = replace(taken, identity=identity, next_offsets=dict(self._positions))
-        parts.hot.took_over(taken.owner, identity, self._positions)
         parts.source.assign(self._positions)
+
+    def _extended(
+        self,
+        opened: OpenTarget,
+        taken: TakenOver,
+        identity: Identity,
+        starts: Mapping[TopicPartition, int],
+    ) -> Mapping[TopicPartition, int]:
+        table = opened.target.table
+        report = table.extend(taken.owner, identity, starts)
+        entry = table.inspect_after(report.snapshot_id).entry
+        assert entry is not None
+        return entry.checkpoint.next_offsets
 
     def _open_generation(self) -> None:
         assert self._taken is not None
         self._generation_number += 1
         self._filling = Filling()
         self._files = GenerationFiles(
-            self._generation_number, self._taken.owner, self._parts.targets
+            self._generation_number, self._taken.owner, self._parts.open_dead_letters
         )
 
     def _has_room(self) -> bool:
@@ -453,8 +383,11 @@ class Session:
         return self.buffered_bytes < flush.buffered_bytes_max and self._hot_has_room()
 
     def _hot_has_room(self) -> bool:
-        hot = self._parts.hot
-        return not hot.is_full and hot.has_room(self._in_flight.value, self._poll_bytes_max)
+        waiting_bytes, next_bytes = self._in_flight.value, self._poll_bytes_max
+        return all(
+            not one.target.hot.is_full and one.target.hot.has_room(waiting_bytes, next_bytes)
+            for one in tuple(self._opened.values())
+        )
 
     def _wait_for_progress(self) -> None:
         oldest = [lane[0] for lane in (self._writes, self._commits) if lane]

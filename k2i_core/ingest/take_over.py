@@ -1,18 +1,18 @@
 """How a worker starts: it takes over by a commit, and only then reads the ledger for real.
 
-    list logs ─► inspect ─► claim in target ─► same epoch in dead letters ─► ledger ─► verdicts
-              ─► recover ─► mirror ─► assign
+    list logs ─► inspect ─► claim in the lead table ─► same epoch in the others, dead letters last
+              ─► ledger ─► verdicts ─► recover ─► mirror ─► assign
 
 The order is the protocol's. The logs are listed before the claim, because what appears later may
 be a successor's. The ledger is read after it, because until then an older worker may still commit.
-Nothing is deleted before both tables refuse the older owner.
+Nothing is deleted before all tables refuse the older owner.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from k2i_core.crash_points import CrashPoint, Observer
-from k2i_core.errors import DataLossError, ErrorKind, FencedError
+from k2i_core.errors import ConflictError, DataLossError, ErrorKind, FencedError, K2iError
 from k2i_core.ingest.ports import (
     DeadLetterTable,
     ReadVerdicts,
@@ -22,6 +22,8 @@ from k2i_core.ingest.ports import (
     Watermarks,
 )
 from k2i_core.ingest.recovery import recover
+from k2i_core.ingest.rules_change import unmoved_since_judged
+from k2i_core.ingest.targets import Routing, TakenTarget
 from k2i_core.ledger import Entry, Epoch, Identity, Owner, Share, check_identity
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import TableState
@@ -34,14 +36,25 @@ class TakenOver:
     Attributes:
         owner: Its epoch and share.
         identity: Cluster and topic ids that every later commit stands for.
-        next_offsets: Where to read each Kafka partition of the share.
-        verdicts: Offsets at or above `next_offsets` that are dead letters already.
+        next_offsets: Where to read each Kafka partition of the share: the lowest of all tables.
+        targets: Table → what is its own; the lead first.
+        left_out: Table → why nothing is read for it until an operator acted.
     """
 
     owner: Owner
     identity: Identity
     next_offsets: Mapping[TopicPartition, int]
-    verdicts: Mapping[TopicPartition, frozenset[int]]
+    targets: Mapping[str, TakenTarget]
+    left_out: Mapping[str, K2iError] = field(default_factory=dict[str, K2iError])
+
+    @property
+    def verdicts(self) -> Mapping[TopicPartition, frozenset[int]]:
+        """Offsets that are dead letters already, of whichever table."""
+        found: dict[TopicPartition, frozenset[int]] = {}
+        for taken in self.targets.values():
+            for topic_partition, offsets in taken.verdicts.items():
+                found[topic_partition] = found.get(topic_partition, frozenset()) | offsets
+        return found
 
 
 def take_over(
@@ -49,75 +62,145 @@ def take_over(
     pipeline: str,
     share: Share,
     source: Source,
-    target: TargetTable,
+    targets: Sequence[TargetTable],
     dead_letters: DeadLetterTable,
     read_verdicts: ReadVerdicts,
     log: TransactionLog,
     observe: Observer,
+    routing: Routing | None = None,
 ) -> TakenOver:
     """Take over `share`, settle what earlier workers left, and assign the source.
 
+    The first of `targets` leads. `routing` is None where there is one table.
+
     Raises:
         FencedError: A younger worker took over meanwhile; stop.
-        DataLossError: Kafka no longer has offsets that the table still needs, or the topic or the
-            cluster is another one; an operator accepts that with `k2i table accept-gap`.
-        ConfigError: The table belongs to another pipeline.
+        ConflictError: An older worker acted meanwhile; start over.
+        DataLossError: Kafka no longer has offsets that every table still needs, or the topic or
+            the cluster is another one; an operator accepts that with `k2i table accept-gap`. A
+            table that shares this with no other is left out instead, and the others go on.
+        ConfigError: A table belongs to another pipeline, or the rules changed too soon.
 
     """
     earlier_logs = log.earlier()
     observe(CrashPoint.LOGS_LISTED)
 
     identity = Identity(pipeline, source.cluster_id(), source.topic_ids())
-    before = target.inspect()
-    epoch_floor = _epoch_max(dead_letters.inspect())
-    check_identity(before.entry, identity)
-    starts = resolve_starts(source, before.entry)
-    check_retention(source, share, before.entry)
+    before = {target.identifier: target.inspect().entry for target in targets}
+    dead_before = dead_letters.inspect().entry
+    left_out = _left_out(before, source, share, identity)
+    lead, *others = [target for target in targets if target.identifier not in left_out]
+    starts = resolve_starts(source, [before[target.identifier] for target in (lead, *others)])
+    rules = routing.name if routing else ""
+    lead_entry = before[lead.identifier]
+    unmoved = unmoved_since_judged(rules, share, lead_entry, before.values(), dead_before)
     observe(CrashPoint.TABLES_INSPECTED)
 
-    owner, claim = target.claim(share, identity, starts, epoch_floor)
+    epoch_floor = max(_epoch_max(entry) for entry in (*before.values(), dead_before))
+    own_starts = starts_of(lead_entry, starts)
+    owner, claim = lead.claim(share, identity, own_starts, epoch_floor, rules, unmoved)
     log.took_over(owner)
+    claims = [(lead, claim)]
     observe(CrashPoint.TARGET_TAKEN_OVER)
-    dead_letter_claim = dead_letters.take_over(owner, identity, starts)
+    for target in others:
+        own_starts = starts_of(before[target.identifier], starts)
+        claims.append((target, target.take_over(owner, identity, own_starts)))
+        observe(CrashPoint.TARGET_TAKEN_OVER)
+    dead_letter_claim = dead_letters.take_over(owner, identity, starts_of(dead_before, starts))
     observe(CrashPoint.DEAD_LETTERS_TAKEN_OVER)
+    if routing is not None:
+        _check_seen(routing.seen_tables(), before)
 
-    state = target.inspect_after(claim.snapshot_id)
+    states = [(target, target.inspect_after(claim.snapshot_id)) for target, claim in claims]
     dead_letter_state = dead_letters.inspect_after(dead_letter_claim.snapshot_id)
-    entry = _owned_entry(state, owner)
-    next_offsets = _share_of(entry, share)
+    entries = {target.identifier: _owned_entry(state, owner) for target, state in states}
     observe(CrashPoint.LEDGER_READ)
 
-    dead_letter_entry = _owned_entry(dead_letter_state, owner)
-    verdicts = read_verdicts(
-        target.identifier,
-        next_offsets,
-        dead_letter_entry.since_sequence_numbers,
-        dead_letter_state,
-    )
+    taken = _with_verdicts(entries, share, read_verdicts, dead_letter_state, owner)
     observe(CrashPoint.VERDICTS_READ)
-    recover(earlier_logs, log, (target, state), (dead_letters, dead_letter_state))
+    recover(earlier_logs, log, *states, (dead_letters, dead_letter_state))
     observe(CrashPoint.RECOVERED)
 
+    next_offsets = lowest(one.next_offsets for one in taken.values())
     source.mirror(next_offsets)
     source.assign(next_offsets)
     observe(CrashPoint.ASSIGNED)
-    return TakenOver(owner, identity, next_offsets, verdicts)
+    return TakenOver(owner, identity, next_offsets, taken, left_out)
 
 
-def resolve_starts(source: Source, entry: Entry | None) -> Mapping[TopicPartition, int]:
-    """Return where Kafka partitions start that the ledger does not know, of every share.
+def _with_verdicts(
+    entries: Mapping[str, Entry],
+    share: Share,
+    read_verdicts: ReadVerdicts,
+    dead_letters: TableState,
+    owner: Owner,
+) -> Mapping[str, TakenTarget]:
+    since = _owned_entry(dead_letters, owner).since_sequence_numbers
+    taken: dict[str, TakenTarget] = {}
+    for name, entry in entries.items():
+        own = _share_of(entry, share)
+        taken[name] = TakenTarget(own, read_verdicts(name, own, since, dead_letters))
+    return taken
 
-    A topic new to the ledger starts by the pipeline's policy, written down at once so that a crash
+
+def lowest(of_tables: Iterable[Mapping[TopicPartition, int]]) -> dict[TopicPartition, int]:
+    """Return the lowest next offset of each Kafka partition."""
+    found: dict[TopicPartition, int] = {}
+    for next_offsets in of_tables:
+        for topic_partition, next_offset in next_offsets.items():
+            found[topic_partition] = min(next_offset, found.get(topic_partition, next_offset))
+    return found
+
+
+def resolve_starts(source: Source, entries: Sequence[Entry | None]) -> Mapping[TopicPartition, int]:
+    """Return where Kafka partitions start in tables whose ledger does not know them.
+
+    A topic new to all ledgers starts by the pipeline's policy, written down at once so that a crash
     before the first commit does not ask `latest` again. A partition added later to a known topic
-    starts at its log start, because all its records came after the pipeline.
+    starts at its log start, because all its records came after the pipeline. One that other tables
+    know starts where the lowest of them is: what lies below is theirs.
     """
-    known = entry.checkpoint.next_offsets if entry else {}
+    known = lowest(entry.checkpoint.next_offsets for entry in entries if entry is not None)
     known_topics = {topic_partition.topic for topic_partition in known}
     unknown = source.partitions() - set(known)
     first = {tp for tp in unknown if tp.topic not in known_topics}
     later = unknown - first
     log_starts = {tp: marks.low for tp, marks in source.watermarks(later).items()} if later else {}
-    return {**(source.start_offsets(first) if first else {}), **log_starts}
+    return {**known, **(source.start_offsets(first) if first else {}), **log_starts}
+
+
+def starts_of(
+    entry: Entry | None, starts: Mapping[TopicPartition, int]
+) -> Mapping[TopicPartition, int]:
+    """Return the starts of those Kafka partitions that a ledger does not know."""
+    known = entry.checkpoint.next_offsets if entry else {}
+    return {tp: start for tp, start in starts.items() if tp not in known}
+
+
+def _left_out(
+    entries: Mapping[str, Entry | None], source: Source, share: Share, identity: Identity
+) -> dict[str, K2iError]:
+    """Find tables that need offsets which Kafka no longer has; raises where no other is left."""
+    left_out: dict[str, K2iError] = {}
+    for name, entry in entries.items():
+        try:
+            check_identity(entry, identity)
+            check_retention(source, share, entry)
+        except DataLossError as error:
+            left_out[name] = error
+    if len(left_out) == len(entries):
+        raise next(iter(left_out.values()))
+    return left_out
+
+
+def _check_seen(seen: Collection[str], known: Collection[str]) -> None:
+    """Start over when an older worker made a table between our look and our claims.
+
+    Its dead letters there may stand already. After the claims no more can come to stand.
+    """
+    if unknown := sorted(set(seen) - set(known)):
+        message = f"an older worker made table={unknown[0]} meanwhile; starting over"
+        raise ConflictError(message, kind=ErrorKind.CHECKPOINT_STALE)
 
 
 def check_retention(source: Source, share: Share, entry: Entry | None) -> None:
@@ -165,5 +248,5 @@ def _share_of(entry: Entry, share: Share) -> Mapping[TopicPartition, int]:
     return {tp: n for tp, n in entry.checkpoint.next_offsets.items() if share.holds(tp)}
 
 
-def _epoch_max(state: TableState) -> Epoch:
-    return state.entry.epoch_max if state.entry else Epoch(0)
+def _epoch_max(entry: Entry | None) -> Epoch:
+    return entry.epoch_max if entry else Epoch(0)

@@ -14,7 +14,7 @@ from k2i_core.clock import Clock
 from k2i_core.errors import K2iError
 from k2i_core.ingest.freshness import Freshness
 from k2i_core.ingest.lanes import Lanes, MeteredExecutor
-from k2i_core.ingest.session import Listener
+from k2i_core.ingest.parts import Listener
 from k2i_core.ingest.take_over import TakenOver
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.metrics import IngestMetrics

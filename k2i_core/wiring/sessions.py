@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import structlog
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
 from k2i_core.clock import Clock, IdSource
 from k2i_core.config import Pipeline
@@ -20,8 +21,10 @@ from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letter
 from k2i_core.iceberg.verdicts import Verdicts
 from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker
 from k2i_core.ingest.lanes import Lanes, open_lanes
+from k2i_core.ingest.parts import Listener, Parts, SessionSettings
 from k2i_core.ingest.ports import HotRows, NoHotRows
-from k2i_core.ingest.session import Listener, Parts, Session, SessionSettings
+from k2i_core.ingest.session import Session
+from k2i_core.ingest.targets import Target
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
 from k2i_core.txlog.directory import TransactionLogFile
@@ -29,7 +32,7 @@ from k2i_core.wiring.first_schema import find_row_schema
 from k2i_core.wiring.formats import Formats, check_mapping
 from k2i_core.wiring.inspection import recent_commits
 from k2i_core.wiring.record_columns import RecordColumns
-from k2i_core.wiring.row_targets import TableRowTargets
+from k2i_core.wiring.row_targets import RowWriters, TableRows
 from k2i_core.wiring.settings import (
     catalog_opener,
     check_text_keys,
@@ -120,32 +123,24 @@ def open_session(
             surroundings.listener.turned()  # waiting for first records is no hanging
             return surroundings.is_stop_asked()
 
-        columns = RecordColumns(pipeline)
-        formats = Formats(pipeline, surroundings.clock)
-        record_schema = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
-        targets = _row_targets(pipeline, catalog, columns, record_schema, log, surroundings)
+        target = _target(pipeline, share, catalog, source, log, surroundings, is_stop_asked)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
             Parts(
                 source=source,
-                target=_committer(pipeline, pipeline.table.identifier, log, surroundings),
+                targets=(target,),
                 dead_letters=_committer(pipeline, pipeline.dead_letter_table, log, surroundings),
+                open_dead_letters=_row_writers(
+                    create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table).table,
+                    pipeline.dead_letter_table,
+                    log,
+                    surroundings,
+                ).open,
                 read_verdicts=Verdicts(),
-                targets=targets,
-                make_decoder=formats.make_decoder,
                 log=log,
                 clock=surroundings.patient_clock,
-                hot=_hot_rows(pipeline, targets.table_uuid, surroundings),
-                breaker=_breaker(pipeline, share),
-                fetch_schemas=formats.fetch,
             ),
-            SessionSettings(
-                pipeline=pipeline.name,
-                share=share,
-                flush=flush_limits(pipeline),
-                check_keys=check_text_keys if pipeline.format.key == "string" else None,
-                transforms=columns.transforms,
-            ),
+            SessionSettings(pipeline=pipeline.name, share=share, flush=flush_limits(pipeline)),
             lanes,
             listener=surroundings.listener,
             observe=surroundings.observe,
@@ -184,15 +179,40 @@ def _hot_rows(pipeline: Pipeline, table_uuid: str, surroundings: Surroundings) -
     )
 
 
-def _row_targets(
+def _target(
+    pipeline: Pipeline,
+    share: Share,
+    catalog: Catalog,
+    source: KafkaSource,
+    log: TransactionLogFile,
+    surroundings: Surroundings,
+    is_stop_asked: Callable[[], bool],
+) -> Target:
+    """Create or adopt the table, and return what is its own."""
+    columns = RecordColumns(pipeline)
+    formats = Formats(pipeline, surroundings.clock)
+    record_schema = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
+    rows = _target_rows(pipeline, catalog, columns, record_schema, log, surroundings)
+    return Target(
+        table=_committer(pipeline, pipeline.table.identifier, log, surroundings),
+        rows=rows,
+        make_decoder=formats.make_decoder,
+        hot=_hot_rows(pipeline, rows.table_uuid, surroundings),
+        breaker=_breaker(pipeline, share),
+        fetch_schemas=formats.fetch,
+        check_keys=check_text_keys if pipeline.format.key == "string" else None,
+        transforms=columns.transforms,
+    )
+
+
+def _target_rows(
     pipeline: Pipeline,
     catalog: Catalog,
     columns: RecordColumns,
     record_schema: pa.Schema,
     log: TransactionLogFile,
     surroundings: Surroundings,
-) -> TableRowTargets:
-    """Create or adopt both tables, and return the writers for their rows."""
+) -> TableRows:
     identifier, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
     target = create_or_adopt(
         catalog,
@@ -204,17 +224,16 @@ def _row_targets(
     check_mapping(pipeline, target.table.properties.get)
     for note in target.notes:
         _log.warning("table differs from the settings", table=identifier, difference=note)
-    dead_letters = create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table)
-    return TableRowTargets(
-        catalog,
-        columns.keep(catalog, identifier, record_schema) or target.table,
-        dead_letters.table,
-        identifiers=(identifier, pipeline.dead_letter_table),
-        columns=columns,
-        evolution=evolution,
-        clock=surroundings.clock,
-        log=log,
-        observe=surroundings.observe,
+    table = columns.keep(catalog, identifier, record_schema) or target.table
+    writers = _row_writers(table, identifier, log, surroundings)
+    return TableRows(catalog, writers, identifier, columns, evolution)
+
+
+def _row_writers(
+    table: Table, identifier: str, log: TransactionLogFile, surroundings: Surroundings
+) -> RowWriters:
+    return RowWriters(
+        table, identifier, clock=surroundings.clock, log=log, observe=surroundings.observe
     )
 
 

@@ -16,7 +16,7 @@ from k2i_core.config import Pipeline
 from k2i_core.errors import FencedError
 from k2i_core.garbage import rare_garbage_collections
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.ingest.session import Listener
+from k2i_core.ingest.parts import Listener
 from k2i_core.ledger import Share
 from k2i_core.metrics import IngestMetrics
 from k2i_core.native import Native, find_native

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-from k2i_core.ingest.session import Listener
+from k2i_core.ingest.parts import Listener
 from k2i_core.records import FlushReport
 
 Work: TypeAlias = Callable[[threading.Event, Listener], None]

@@ -1,14 +1,16 @@
-"""A decoder whose verdict is the value itself: `good`, `bad`, or `flaky`.
+"""A decoder whose verdict is the value itself: `good`, `bad`, or `flaky`, and a router for it.
 
 Flaky records stand for a change of code or registry between two incarnations of a worker: version 0
-makes them rows, version 1 does not.
+makes them rows, version 1 does not. Values that begin with `other ` belong to a second table.
 """
 
+import numpy as np
 import pyarrow as pa
 
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues, DecodeFailure, Routes
 
 GOOD, BAD, FLAKY = b"good", b"bad", b"flaky"
+OTHER = b"other "
 ROW_SCHEMA = pa.schema([pa.field("value", pa.binary())])
 
 
@@ -24,7 +26,7 @@ class JudgingDecoder:
         return ROW_SCHEMA
 
     def decode(self, values: pa.BinaryArray) -> DecodedValues:
-        verdicts = [value in self._refused for value in values.to_pylist()]
+        verdicts = [v.removeprefix(OTHER) in self._refused for v in values.to_pylist()]
         if not any(verdicts):
             return DecodedValues(pa.RecordBatch.from_arrays([values], schema=ROW_SCHEMA))
         kept = pa.array([i for i, refused in enumerate(verdicts) if not refused], pa.int64())
@@ -35,3 +37,24 @@ class JudgingDecoder:
         )
         rows = pa.RecordBatch.from_arrays([values.take(kept)], schema=ROW_SCHEMA)
         return DecodedValues(rows, kept, failures)
+
+
+class PrefixRouter:
+    """Records of two tables; tombstones are the first one's."""
+
+    def __init__(self, first: str, other: str, swapped: bytes | None = None) -> None:
+        """Bind the tables; other rules would swap the tables of one value."""
+        self._tables = first, other
+        self._swapped = swapped
+
+    def __call__(self, records: pa.RecordBatch) -> Routes:
+        values = records.column("value").to_pylist()
+        codes = [
+            is_other(value) != (value is not None and value == self._swapped) for value in values
+        ]
+        return Routes(self._tables, np.array(codes, np.int32))
+
+
+def is_other(value: bytes | None) -> bool:
+    """Tell whether a record belongs to the second table."""
+    return value is not None and value.startswith(OTHER)

@@ -86,13 +86,13 @@ class MemoryRowWriter:
         return 0
 
 
-class MemoryTargets:
-    """Writers for both tables; a path is logged before its file is begun."""
+class MemoryRows:
+    """Writers for one table; a path is logged before its file is begun."""
 
     def __init__(
         self,
         files: MemoryFiles,
-        tables: tuple[str, str],
+        table: str,
         row_schema: pa.Schema,
         log: TransactionLog,
         clock: Clock,
@@ -101,9 +101,9 @@ class MemoryTargets:
         pause: Callable[[str], None] = no_pause,
         observe: Observer = ignore,
     ) -> None:
-        """Bind the store; `tables` are the identifiers of target and dead letters."""
+        """Bind the store and the table's identifier."""
         self._files = files
-        self._tables = tables
+        self._table = table
         self._row_schema = row_schema
         self._log = log
         self._clock = clock
@@ -118,15 +118,9 @@ class MemoryTargets:
     def evolve(self, wanted: pa.Schema) -> None:
         self._row_schema = wanted
 
-    def open_target(self, owner: Owner, generation: int) -> RowWriter:
-        return self._open(self._tables[0], owner, generation)
-
-    def open_dead_letters(self, owner: Owner, generation: int) -> RowWriter:
-        return self._open(self._tables[1], owner, generation)
-
-    def _open(self, table: str, owner: Owner, generation: int) -> RowWriter:
-        path = f"{table}/{owner.epoch}-{generation}-{self._new_token()}"
-        self._log.file(table, generation, path)
+    def open(self, owner: Owner, generation: int) -> RowWriter:
+        path = f"{self._table}/{owner.epoch}-{generation}-{self._new_token()}"
+        self._log.file(self._table, generation, path)
         self._observe(CrashPoint.FILE_LOGGED)
         return MemoryRowWriter(self._files, path, self._clock, self._pause, self._observe)
 

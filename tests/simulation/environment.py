@@ -19,18 +19,18 @@ from k2i_core.ledger import (
     Totals,
     encode_entry,
 )
-from k2i_core.offsets import Checkpoint
+from k2i_core.offsets import Checkpoint, TopicPartition
 from tests.fakes.faults import Reply
 from tests.fakes.memory_files import written_file
 from tests.fakes.memory_gateway import version_of
-from tests.fakes.memory_table import Request, Version
+from tests.fakes.memory_table import MemoryTable, Request, Version
 from tests.simulation.workers import open_committer, open_gateway
 from tests.simulation.world import (
     ORPHAN_AGE_SECONDS,
     PARTITIONS,
     PIPELINE,
     RECORD_COUNT,
-    TARGET,
+    RULES,
     World,
 )
 
@@ -38,8 +38,9 @@ from tests.simulation.world import (
 class Environment:
     """The other actors of a world, each a job for a process of its own."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, table: MemoryTable) -> None:
         self._world = world
+        self._table = table
 
     def jobs(self) -> Mapping[str, tuple[int, Callable[[], None]]]:
         """Return the actors that come and go, with how often they come."""
@@ -67,11 +68,11 @@ class Environment:
             return
         origins = tuple(origin for path in picked for origin in files[path].origins)
         created = world.scheduler.time
-        output = f"{TARGET}/compacted-{world.ids.token()}"
+        output = f"{self._table.identifier}/compacted-{world.ids.token()}"
         world.files.put(output, origins, created)
         self._yield()
         replacement = Replacement(frozenset(picked), (written_file(output, len(origins), created),))
-        committer = open_committer(world, open_gateway(world, world.target))
+        committer = open_committer(world, open_gateway(world, self._table))
         try:
             committer.maintain(
                 "compaction",
@@ -118,34 +119,34 @@ class Environment:
                 path
                 for path, file in self._world.files.files.items()
                 if file.finished < since - ORPHAN_AGE_SECONDS
-                and path.startswith(TARGET)
+                and path.startswith(f"{self._table.identifier}/")
                 and path not in reachable
             ]
         )
 
     def append_foreign(self) -> None:
         """Add a file that is none of ours."""
-        version = self._world.target.current
+        version = self._table.current
         if version.head is not None:
-            path = f"{TARGET}/foreign-{self._world.ids.token()}"
+            path = f"{self._table.identifier}/foreign-{self._world.ids.token()}"
             self._world.files.put(path, (), self._world.scheduler.time)
             snapshot = self._snapshot(version, {})
             self._apply(Request(version, snapshot, version.head, (path,)))
 
     def expire_foreign(self) -> None:
         """Forget everything but the head, and delete at once."""
-        version = self._world.target.current
+        version = self._table.current
         removed = frozenset(version.snapshots) - {version.head}
         if removed and self._apply(Request(version, expired=removed)):
             doomed = {path for i in removed for path in version.files[i]}
-            self._world.files.delete(doomed - self._world.target.current.reachable)
+            self._world.files.delete(doomed - self._table.current.reachable)
 
     def roll_back(self) -> None:
         """Move main back without telling k2i."""
-        chain = list(self._world.target.current.view.ancestors())
+        chain = list(self._table.current.view.ancestors())
         if len(chain) > 1:
             to = self._world.rng.choice(chain[1:4]).snapshot_id
-            self._apply(Request(self._world.target.current, head=to))
+            self._apply(Request(self._table.current, head=to))
 
     def rewind(self) -> None:
         """`k2i table rewind` to a recent snapshot, with the real decision and the real loop."""
@@ -159,7 +160,7 @@ class Environment:
 
     def operate(self) -> None:
         """Accept what a stranger did: a rollback, or a checkpoint that nothing proves any more."""
-        view = self._world.target.current.view
+        view = self._table.current.view
         if carrier_of(view, view.head_snapshot_id) is not None:
             assert view.head_snapshot_id is not None
             self._rewind_to(view.head_snapshot_id)
@@ -168,7 +169,7 @@ class Environment:
 
     def _rewind_to(self, snapshot_id: int) -> None:
         world = self._world
-        committer = open_committer(world, open_gateway(world, world.target))
+        committer = open_committer(world, open_gateway(world, self._table))
         try:
             committer.operate("rewind", lambda view, _: decide_rewind(view, snapshot_id))
         except K2iError as error:
@@ -177,28 +178,41 @@ class Environment:
     def _rebuild(self, view: TableView) -> None:
         """Derive the checkpoint from the rows, at a time when nobody else acts."""
         world = self._world
-        rows, dead = world.rows(world.target), world.rows(world.dead_letters)
+        rows = world.rows(self._table)
+        dead = world.rows(world.dead_letters)
         next_offsets, totals = {}, {}
         for tp in PARTITIONS:
-            values = world.broker.values[tp]
-            held = [o for o in range(RECORD_COUNT) if rows[tp][o] or dead[tp][o]]
-            gaps = (o for o in range(RECORD_COUNT) if o not in held and values[o] is not None)
+            held = [
+                o
+                for o in range(RECORD_COUNT)
+                if rows[tp][o] or (dead[tp][o] and self._is_due(tp, o))
+            ]
+            gaps = (o for o in range(RECORD_COUNT) if o not in held and self._is_due(tp, o))
             # A tombstone at the end leaves no trace; reading it again is harmless.
             first_gap = next(gaps, RECORD_COUNT)
             n = max([o + 1 for o in held if o < first_gap], default=0)
             next_offsets[tp] = n
             totals[tp] = Totals(
                 row_count=sum(1 for o in range(n) if rows[tp][o]),
-                dead_letter_count=sum(1 for o in range(n) if dead[tp][o]),
-                tombstone_count=sum(1 for o in range(n) if values[o] is None),
+                dead_letter_count=sum(1 for o in range(n) if dead[tp][o] and self._is_due(tp, o)),
+                tombstone_count=sum(1 for o in range(n) if not self._is_due(tp, o)),
             )
         identity = Identity(PIPELINE, world.broker.cluster_id, world.broker.topic_ids)
-        owner = Owner(Epoch(10_000 + view.last_sequence_number), Share(0, 1))
-        entry = Entry(identity, Checkpoint(next_offsets), (owner,), totals)
+        rules = RULES if len(world.targets) > 1 else ""
+        owner = Owner(Epoch(10_000 + view.last_sequence_number), Share(0, 1), rules)
+        starts = dict.fromkeys(PARTITIONS, 0)
+        entry = Entry(identity, Checkpoint(next_offsets), (owner,), totals, starts)
         request = self._request("rebuild", version_of(view), entry)
         assert request.snapshot is not None
         world.true_next[request.snapshot.snapshot_id] = next_offsets
         self._apply(request)
+
+    def _is_due(self, topic_partition: TopicPartition, offset: int) -> bool:
+        """Tell whether a record is a row or dead letter of this table."""
+        value = self._world.broker.values[topic_partition][offset]
+        return value is not None and self._world.is_of(
+            self._table.identifier, topic_partition, offset
+        )
 
     def _carry_forward(self) -> int | None:
         """Commit the checkpoint again; returns the snapshot if it is in the table's history."""
@@ -210,7 +224,7 @@ class Environment:
         snapshot_id = request.snapshot.snapshot_id
         self._yield()
         self._send(request)
-        is_in = self._world.target.current.view.is_ancestor(snapshot_id)
+        is_in = self._table.current.view.is_ancestor(snapshot_id)
         return snapshot_id if is_in else None
 
     def _carry(
@@ -250,12 +264,12 @@ class Environment:
         return entry
 
     def _load(self) -> TableView:
-        versions = self._world.target.versions
+        versions = self._table.versions
         return versions[-min(self._world.versions_behind() + 1, len(versions))].view
 
     def _apply(self, request: Request) -> bool:
         try:
-            self._world.target.apply(request)
+            self._table.apply(request)
         except ConflictError as error:
             self._world.log(f"  {error}")
             return False
@@ -266,7 +280,7 @@ class Environment:
         world = self._world
         reply = world.choose_reply(request)
         if reply is Reply.LATE:
-            world.stay_in_flight(world.target, request)
+            world.stay_in_flight(self._table, request)
         is_applied = reply not in (Reply.LATE, Reply.DROPPED) and self._apply(request)
         self._yield()
         return is_applied and reply is Reply.TRUE

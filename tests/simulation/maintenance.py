@@ -16,7 +16,6 @@ from tests.fakes.memory_gateway import version_of
 from tests.fakes.time_and_ids import EPOCH_MS
 from tests.simulation.environment import Environment
 from tests.simulation.workers import open_committer, open_gateway
-from tests.simulation.world import TARGET
 
 EXPIRATION = ExpirationLimits(
     age_seconds_max=40.0, count_min=2, count_max=6, reader_grace_seconds=3.0
@@ -40,7 +39,7 @@ class MaintainedEnvironment(Environment):
 
     def _maintain(self, act) -> None:
         world = self._world
-        if world.target.current.head is None:
+        if self._table.current.head is None:
             return
         try:
             act()
@@ -50,7 +49,7 @@ class MaintainedEnvironment(Environment):
 
     def _expire(self) -> None:
         world = self._world
-        committer = open_committer(world, open_gateway(world, world.target))
+        committer = open_committer(world, open_gateway(world, self._table))
         expired = expiration.give_up_snapshots(committer, EXPIRATION, world.clock)
         gone = expired.plan.removed_snapshot_ids
         held = version_of(expired.before).files
@@ -64,7 +63,7 @@ class MaintainedEnvironment(Environment):
 
     def _sweep(self) -> None:
         world = self._world
-        committer = open_committer(world, open_gateway(world, world.target))
+        committer = open_committer(world, open_gateway(world, self._table))
         state, barrier = orphans.raise_barrier(committer)
         view = state.view
         assert isinstance(view, TableView)
@@ -79,7 +78,7 @@ class MaintainedEnvironment(Environment):
             listed,
             live_metadata=(),
             reachable=lambda paths: committer.reachable(state, paths),
-            is_own=lambda path: path.startswith(f"{TARGET}/"),
+            is_own=lambda path: path.startswith(f"{self._table.identifier}/"),
             older_than_ms=now_ms - int(world.surroundings.orphan_age_seconds * 1000),
             found=found,
         )

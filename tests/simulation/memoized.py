@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from k2i_core import ledger
 from k2i_core.iceberg import ancestry, operations
-from k2i_core.ingest import decoding, session
+from k2i_core.ingest import decoding, writing
 from k2i_core.ingest.decoding import DecodeSettings
 from k2i_core.ingest.ports import FetchSchemas
 from k2i_core.records import DecodedBatch, PolledBatch
@@ -24,7 +24,7 @@ def memoized() -> Iterable[Any]:
     """Return the patches."""
     yield patch.object(ancestry, "decode_entry", decode_entry)
     yield patch.object(operations, "decode_entry", decode_entry)
-    yield patch.object(session, "decode_fetching", _decode_fetching)
+    yield patch.object(writing, "decode_fetching", _decode_fetching)
 
 
 def _decode_fetching(
@@ -35,7 +35,10 @@ def _decode_fetching(
     _fetch_schemas: FetchSchemas,
 ) -> object:
     key = (
+        settings.target_table,
         polled.ranges,
+        tuple(polled.records.column("offset").to_pylist()),
+        tuple(polled.records.column("partition").to_pylist()),
         tuple(polled.records.column("value").to_pylist()),
         decoder.version,
         frozenset(settings.verdicts.items()),

@@ -40,8 +40,13 @@ class Simulation:
         self.variant = variant
         self.world = World(seed, VARIANTS[variant].surroundings, is_traced=is_traced)
         is_maintained = VARIANTS[variant].surroundings.is_maintained
-        self._environment = (MaintainedEnvironment if is_maintained else Environment)(self.world)
-        self._jobs = self._environment.jobs()
+        around = MaintainedEnvironment if is_maintained else Environment
+        self._environments = [around(self.world, table) for table in self.world.targets]
+        self._jobs = {
+            kind + " of others" * place: job
+            for place, environment in enumerate(self._environments)
+            for kind, job in environment.jobs().items()
+        }
 
     def run(self, step_count: int = STEP_COUNT) -> None:
         """Run to the calm end.
@@ -90,9 +95,13 @@ class Simulation:
             self._start_actor()
         elif x < 0.22 and world.operator_needed:
             world.operator_needed = False
-            scheduler.spawn("operator", living(self._environment.operate, world))
+            scheduler.spawn("operator", living(self._operate, world))
         elif ready := scheduler.ready():
             scheduler.advance(rng.choice(ready))
+
+    def _operate(self) -> None:
+        for environment in self._environments:
+            environment.operate()
 
     def _start_worker(self, slot: int, count: int) -> None:
         world, rng = self.world, self.world.rng
@@ -122,7 +131,7 @@ class Simulation:
             self._start_worker(0, 1)
             self._advance_all()
             if world.operator_needed:
-                scheduler.spawn("operator", living(self._environment.operate, world))
+                scheduler.spawn("operator", living(self._operate, world))
                 self._advance_all()
             elif self._is_caught_up():
                 break
@@ -130,8 +139,12 @@ class Simulation:
 
     def _is_caught_up(self) -> bool:
         world = self.world
-        true_next = world.true_next[world.target.current.head]
-        return all(true_next.get(tp, 0) == n for tp, n in world.broker.high.items())
+        heads = [table.current.head for table in world.targets]
+        return all(
+            world.true_next[head].get(tp, 0) == n
+            for tp, n in world.broker.high.items()
+            for head in heads
+        )
 
     def _advance_all(self) -> None:
         scheduler = self.world.scheduler

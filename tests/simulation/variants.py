@@ -20,11 +20,13 @@ from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.iceberg.decisions import Decision
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.retention import RetentionLimits
-from k2i_core.ingest import recovery, session
+from k2i_core.ingest import recovery, session, writing
 from k2i_core.ingest import take_over as take_over_module
 from k2i_core.ingest.decoding import DecodeSettings, WiderSchema
+from k2i_core.ingest.landing import Landing
 from k2i_core.ingest.ports import LedgerTable, TransactionLog
 from k2i_core.ingest.take_over import TakenOver, take_over
+from k2i_core.ingest.targets import OpenTarget
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     Entry,
@@ -172,7 +174,7 @@ def _crossed_take_over() -> Iterable[Patch]:
     def take_over_crossed(**parts: Any) -> TakenOver:
         source, dead_letters = parts["source"], parts["dead_letters"]
         identity = Identity(parts["pipeline"], source.cluster_id(), source.topic_ids())
-        starts = take_over_module.resolve_starts(source, parts["target"].inspect().entry)
+        starts = take_over_module.resolve_starts(source, [parts["targets"][0].inspect().entry])
         owner, report = dead_letters.claim(parts["share"], identity, starts, 0)
 
         def inspect_after(snapshot_id: int) -> TableState:
@@ -292,7 +294,7 @@ def _recovery_before_fence() -> Iterable[Patch]:
 
     def take_over_late(**parts: Any) -> TakenOver:
         for earlier in parts["log"].earlier():
-            for table in (parts["target"], parts["dead_letters"]):
+            for table in (*parts["targets"], parts["dead_letters"]):
                 paths = earlier.unlanded_paths.get(table.identifier, ())
                 if paths:
                     table.delete_files(set(paths) - table.reachable(table.inspect(), paths))
@@ -368,7 +370,7 @@ def _dead_letters_by_range() -> Iterable[Patch]:
             for tp, n in from_offsets.items()
         }
 
-    decode_fetching = session.decode_fetching
+    decode_fetching = writing.decode_fetching
 
     def decode(polled: Any, decoder: Any, settings: DecodeSettings, now_ms: int, fetch: Any) -> Any:
         decoded = decode_fetching(polled, decoder, replace(settings, verdicts={}), now_ms, fetch)
@@ -377,7 +379,7 @@ def _dead_letters_by_range() -> Iterable[Patch]:
         return replace(decoded, dead_letters=_uncovered(decoded, settings))
 
     yield patch.object(MemoryVerdicts, "__call__", covered)
-    yield patch.object(session, "decode_fetching", decode)
+    yield patch.object(writing, "decode_fetching", decode)
 
 
 def _uncovered(decoded: DecodedBatch, settings: DecodeSettings) -> Any:
@@ -472,6 +474,31 @@ def _union_by_generation() -> Iterable[Patch]:
     yield patch.object(seam, "find_seam", find_seam_anyway)
 
 
+# Several tables.
+
+
+def _seen_taken_over_late() -> Iterable[Patch]:
+    """A table that is seen for the first time is taken over when it is its turn to be committed."""
+    take_over_if_new = Landing._take_over_if_new
+    append = Landing._append
+
+    def append_after_take_over(self: Landing, one: OpenTarget, taken: TakenOver, *rest: Any) -> Any:
+        take_over_if_new(self, one, taken)
+        return append(self, one, taken, *rest)
+
+    yield patch.object(Landing, "_take_over_if_new", lambda *_: None)
+    yield patch.object(Landing, "_append", append_after_take_over)
+
+
+def _equal_epochs() -> Iterable[Patch]:
+    """Of two workers with one epoch, each believes to be the owner."""
+    yield patch.object(Entry, "has_equal", lambda _self, _owner: False)
+
+
+TWO = Surroundings(has_other_target=True)
+SEEN = replace(TWO, sees_other_target=True)
+LEADS_VARY = replace(TWO, leads_vary=True)
+
 VARIANTS: Mapping[str, Variant] = {
     "fixed": Variant(surroundings=Surroundings(reads=True), is_sound=True),
     "with_retention": Variant(surroundings=RETAINING, is_sound=True),
@@ -505,4 +532,12 @@ VARIANTS: Mapping[str, Variant] = {
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
     "swept_early": Variant(surroundings=SWEPT_EARLY, is_sound=True),
     "swept_at_any_age": Variant(surroundings=MAINTAINED_ANY_AGE, failing_seed=9),
+    "two_targets": Variant(surroundings=replace(TWO, reads=True), is_sound=True),
+    "two_targets_often_rewound": Variant(
+        surroundings=replace(REWOUND, has_other_target=True), is_sound=True
+    ),
+    "target_seen_first": Variant(surroundings=replace(SEEN, reads=True), is_sound=True),
+    "leads_vary": Variant(surroundings=LEADS_VARY, is_sound=True),
+    "seen_taken_over_late": Variant(_seen_taken_over_late, SEEN, failing_seed=0),
+    "equal_epochs": Variant(_equal_epochs, LEADS_VARY, failing_seed=23),
 }

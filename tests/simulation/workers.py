@@ -1,15 +1,20 @@
 """A worker of the simulation: the real session, over fakes that fail."""
 
+from collections.abc import Callable
+
 from k2i_core.errors import CorruptionError, K2iError
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.ingest.lanes import Lanes
-from k2i_core.ingest.session import Parts, Session, SessionSettings
+from k2i_core.ingest.parts import Parts, SessionSettings
+from k2i_core.ingest.ports import NoHotRows
+from k2i_core.ingest.session import Session
+from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.ledger import Share
 from tests.fakes.faults import FaultyGateway
 from tests.fakes.inline_executor import InlineExecutor
-from tests.fakes.judging_decoder import ROW_SCHEMA, JudgingDecoder
-from tests.fakes.memory_files import MemoryTargets
+from tests.fakes.judging_decoder import ROW_SCHEMA, JudgingDecoder, PrefixRouter
+from tests.fakes.memory_files import MemoryRows
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_hot_rows import MemoryHotRows
 from tests.fakes.memory_source import MemorySource
@@ -17,7 +22,7 @@ from tests.fakes.memory_table import MemoryTable
 from tests.fakes.memory_transaction_log import MemoryTransactionLog
 from tests.fakes.memory_verdicts import MemoryVerdicts
 from tests.simulation.scheduler import LaneExecutor, Process
-from tests.simulation.world import DEAD_LETTERS, PIPELINE, TARGET, World
+from tests.simulation.world import DEAD_LETTERS, OTHER_TARGET, PIPELINE, RULES, TARGET, World
 
 
 class Worker:
@@ -66,27 +71,38 @@ class Worker:
         process.at_end = let_go
         log = MemoryTransactionLog(directory, name, world.scheduler.pause)
         dead_letters = open_gateway(world, world.dead_letters)
-        parts = Parts(
-            source=MemorySource(
-                world.broker, world.clock, take=world.take, pause=world.scheduler.pause
-            ),
-            target=open_committer(world, open_gateway(world, world.target), log),
-            dead_letters=open_committer(world, dead_letters, log),
-            read_verdicts=MemoryVerdicts(dead_letters, world.files),
-            targets=MemoryTargets(
+
+        def rows(table: str) -> MemoryRows:
+            return MemoryRows(
                 world.files,
-                (TARGET, DEAD_LETTERS),
+                table,
                 ROW_SCHEMA,
                 log,
                 world.clock,
                 world.ids.token,
                 pause=world.scheduler.pause,
                 observe=world.announce,
+            )
+
+        def target(table: MemoryTable) -> Target:
+            return Target(
+                table=open_committer(world, open_gateway(world, table), log),
+                rows=rows(table.identifier),
+                make_decoder=lambda _: JudgingDecoder(self._version),
+                hot=MemoryHotRows(hot_host, name) if table is world.target else NoHotRows(),
+            )
+
+        parts = Parts(
+            source=MemorySource(
+                world.broker, world.clock, take=world.take, pause=world.scheduler.pause
             ),
-            make_decoder=lambda _: JudgingDecoder(self._version),
+            targets=tuple(target(table) for table in self._known()),
+            dead_letters=open_committer(world, dead_letters, log),
+            open_dead_letters=rows(DEAD_LETTERS).open,
+            read_verdicts=MemoryVerdicts(dead_letters, world.files, world.is_of),
             log=log,
             clock=world.clock,
-            hot=MemoryHotRows(hot_host, name),
+            routing=self._routing(lambda: target(world.other)),
         )
         flush = FlushLimits(
             age_seconds_max=float(rng.randint(2, 8)),
@@ -97,6 +113,26 @@ class Worker:
         )
         settings = SessionSettings(PIPELINE, self._share, flush)
         return Session(parts, settings, self._lanes(process), observe=world.announce)
+
+    def _known(self) -> list[MemoryTable]:
+        """Return the targets that a start finds, in the order in which this version leads."""
+        world, around = self._world, self._world.surroundings
+        known = [table for table in world.targets if table is world.target or self._is_known(table)]
+        return known[::-1] if around.leads_vary and self._version else known
+
+    def _is_known(self, table: MemoryTable) -> bool:
+        return not self._world.surroundings.sees_other_target or table.current.head is not None
+
+    def _routing(self, open_other: Callable[[], Target]) -> Routing | None:
+        world, around = self._world, self._world.surroundings
+        if not around.has_other_target:
+            return None
+        return Routing(
+            PrefixRouter(TARGET, OTHER_TARGET),
+            name=RULES,
+            seen_tables=lambda: [t.identifier for t in world.targets if self._is_known(t)],
+            open_seen=lambda _name, _polled: open_other(),
+        )
 
     def _lanes(self, process: Process) -> Lanes:
         if self._world.is_next_session_inline():

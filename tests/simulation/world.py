@@ -1,4 +1,4 @@
-"""A small world around the real protocol code: a topic, a target, dead letters, many faults.
+"""A small world around the real protocol code: a topic, targets, dead letters, many faults.
 
 The protocol under test is the real code; the world is Kafka, catalog, store, logs and clock in
 memory, and the faults between them: stale loads, lost replies, replayed conflicts, requests that
@@ -12,7 +12,7 @@ protocol never reads it. Invariants are checked after every landing and every de
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 
 from k2i_core.crash_points import CrashPoint
@@ -33,7 +33,7 @@ from k2i_core.ledger import (
 )
 from k2i_core.offsets import Checkpoint, TopicPartition
 from tests.fakes.faults import Reply
-from tests.fakes.judging_decoder import BAD, FLAKY, GOOD
+from tests.fakes.judging_decoder import BAD, FLAKY, GOOD, OTHER, is_other
 from tests.fakes.memory_files import MemoryFiles
 from tests.fakes.memory_hot_rows import HotHost
 from tests.fakes.memory_source import MemoryBroker
@@ -55,7 +55,9 @@ EARLIER_LIFE_RATE = 0.2
 
 PIPELINE = "pipeline"
 TARGET = "sales.events"
+OTHER_TARGET = "sales.others"
 DEAD_LETTERS = "sales.dead_letters"
+RULES = "rules"
 
 NEXT_NONE: Mapping[TopicPartition, int] = {}
 
@@ -85,6 +87,9 @@ class Surroundings:
             to be seen.
         is_maintained: Whether expiration and orphan removal are the real code, too.
         sweep_weight: How often the real orphan removal comes.
+        has_other_target: Whether some records go to a second target.
+        sees_other_target: Whether that one is made by the first worker that sees a record for it.
+        leads_vary: Whether workers disagree about which of two targets leads.
         orphan_age_seconds: From which age on the real orphan removal takes files; above the age
             up to which `limits` let files be committed.
     """
@@ -99,6 +104,9 @@ class Surroundings:
     reads: bool = False
     is_maintained: bool = False
     sweep_weight: int = 4
+    has_other_target: bool = False
+    sees_other_target: bool = False
+    leads_vary: bool = False
     orphan_age_seconds: float = ORPHAN_AGE_SECONDS
 
 
@@ -120,7 +128,12 @@ class World:
         guard = surroundings.sequence_guard
         self.target = MemoryTable(TARGET, sequence_guard=guard)
         self.dead_letters = MemoryTable(DEAD_LETTERS, sequence_guard=guard)
-        self.target.landed = self._target_landed
+        self.other = MemoryTable(OTHER_TARGET, sequence_guard=guard)
+        self.targets = (
+            (self.target, self.other) if surroundings.has_other_target else (self.target,)
+        )
+        for table in self.targets:
+            table.landed = partial(self._target_landed, table)
         self.dead_letters.landed = self._dead_letters_landed
         self.hosts = (LogDirectory(), LogDirectory())
         self.hot_hosts = (HotHost(), HotHost())
@@ -131,6 +144,8 @@ class World:
             self._give_dead_letters_an_earlier_life()
         kinds = [GOOD] * 6 + [None]
         kinds += [BAD, FLAKY, FLAKY] if surroundings.bad_records else []
+        if surroundings.has_other_target:
+            kinds += [OTHER + kind for kind in kinds if kind is not None]
         self.broker = MemoryBroker(
             topic_ids={TOPIC: "topic-id"},
             values={tp: self.rng.choices(kinds, k=RECORD_COUNT) for tp in PARTITIONS},
@@ -154,11 +169,23 @@ class World:
         snapshot = SnapshotView(snapshot_id, None, 1, EPOCH_MS, {CHECKPOINT_KEY: text})
         self.dead_letters.apply(Request(version, snapshot, properties={CHECKPOINT_KEY: text}))
 
+    def is_of(self, table: str, topic_partition: TopicPartition, offset: int) -> bool:
+        """Tell whether a record is a table's, as its first two bytes say."""
+        value = self.broker.values[topic_partition][offset]
+        return not self.surroundings.has_other_target or is_other(value) == (table == OTHER_TARGET)
+
     @cached_property
-    def _without_row(self) -> Mapping[TopicPartition, set[int]]:
+    def _without_row(self) -> Mapping[str, Mapping[TopicPartition, set[int]]]:
         return {
-            tp: {o for o, value in enumerate(values) if value is None}
-            for tp, values in self.broker.values.items()
+            table.identifier: {
+                tp: {
+                    offset
+                    for offset, value in enumerate(values)
+                    if value is None or not self.is_of(table.identifier, tp, offset)
+                }
+                for tp, values in self.broker.values.items()
+            }
+            for table in self.targets
         }
 
     def log(self, text: str) -> None:
@@ -225,22 +252,29 @@ class World:
 
     # What the observer sees.
 
-    def _target_landed(self, request: Request, before: Version, _after: Version) -> None:
-        self.log(f"landed in target: {request} {sorted(request.added)}")
+    def _target_landed(
+        self, table: MemoryTable, request: Request, before: Version, _after: Version
+    ) -> None:
+        name = "target" if table is self.target else "other target"
+        self.log(f"landed in {name}: {request} {sorted(request.added)}")
         if request.snapshot is not None:
-            self._observe_snapshot(request, before)
+            self._observe_snapshot(table, request, before)
         self.check()
-        if self.surroundings.reads:
+        if self.surroundings.reads and table is self.target:
             stop_at_first(self.union_reads.landed())
 
-    def _observe_snapshot(self, request: Request, before: Version) -> None:
+    def _observe_snapshot(self, table: MemoryTable, request: Request, before: Version) -> None:
         snapshot = request.snapshot
         assert snapshot is not None
         operation = snapshot.summary.get(OPERATION_KEY, "foreign")
         self.counts[operation] += 1
-        stop_at_first(i7_broken(TARGET, request.added, self.files.files))
+        stop_at_first(i7_broken(table.identifier, request.added, self.files.files))
         parent_next = self.true_next[request.parent]
         true_next = dict(self.true_next.get(snapshot.snapshot_id, parent_next))
+        if operation == "take-over" and table is self.other:
+            # It begins where its first worker stands: what lies below was none of it.
+            stored = decode_entry(snapshot.summary[CHECKPOINT_KEY]).checkpoint.next_offsets
+            true_next.update({tp: n for tp, n in stored.items() if tp not in true_next})
         if operation == "append":
             for added in decode_ranges(snapshot.summary[RANGES_KEY]):
                 true_next[added.offsets.topic_partition] = added.offsets.next_offset
@@ -278,45 +312,74 @@ class World:
     def _deleted(self, path: str) -> None:
         self.log(f"deleted {path}")
         self.counts["deleted files"] += 1
-        for table in (self.target, self.dead_letters):
+        for table in (*self.targets, self.dead_letters):
             if path in table.current.reachable:
                 stop_at_first(i7_broken(table.identifier, [path], self.files.files))
 
     def check(self) -> None:
         """Raise the first violation there is."""
-        for table in (self.target, self.dead_letters):
+        for table in (*self.targets, self.dead_letters):
             if not table.current.reachable <= self.files.files.keys():
                 stop_at_first(
                     i7_broken(table.identifier, table.current.reachable, self.files.files)
                 )
-        if self.target.current.head is not None:
-            stop_at_first(
-                i1_broken(
-                    self.true_next[self.target.current.head],
-                    self.rows(self.target),
-                    self.rows(self.dead_letters),
-                    without_row=self._without_row,
+        dead = self.rows(self.dead_letters)
+        for table in self.targets:
+            if table.current.head is not None:
+                stop_at_first(
+                    i1_broken(
+                        self.true_next[table.current.head],
+                        self.rows(table),
+                        self.of(table.identifier, dead),
+                        without_row=self._without_row[table.identifier],
+                    )
                 )
-            )
+
+    def of(
+        self, table: str, rows: Mapping[TopicPartition, Counter[int]]
+    ) -> Mapping[TopicPartition, Counter[int]]:
+        """Return those that are a table's."""
+        return {
+            tp: Counter({o: n for o, n in counts.items() if self.is_of(table, tp, o)})
+            for tp, counts in rows.items()
+        }
 
     def check_caught_up(self) -> None:
         """Raise unless every record is accounted for, by rows and by the ledger's own counts."""
         self.check()
-        head = self.target.current.head
-        true_next = self.true_next[head]
-        if head is None or any(true_next.get(tp, 0) != n for tp, n in self.broker.high.items()):
-            message = f"I1 not caught up: {_text(true_next)} of {_text(self.broker.high)}"
-            raise Violation(message)
-        self._check_totals(head)
+        for table in self.targets:
+            head = table.current.head
+            if table is self.other and head is None and not self._is_other_due:
+                continue
+            true_next = self.true_next[head]
+            if head is None or any(true_next.get(tp, 0) != n for tp, n in self.broker.high.items()):
+                message = f"I1 not caught up: {_text(true_next)} of {_text(self.broker.high)}"
+                raise Violation(message)
+            self._check_totals(table, head)
 
-    def _check_totals(self, head: int) -> None:
-        entry = decode_entry(self.target.current.snapshots[head].summary[CHECKPOINT_KEY])
-        rows, dead = self.rows(self.target), self.rows(self.dead_letters)
+    @property
+    def _is_other_due(self) -> bool:
+        """Tell whether there is a record for the second target."""
+        return any(
+            is_other(value)
+            for tp, n in self.broker.high.items()
+            for value in self.broker.values[tp][:n]
+        )
+
+    def _check_totals(self, table: MemoryTable, head: int) -> None:
+        entry = decode_entry(table.current.snapshots[head].summary[CHECKPOINT_KEY])
+        rows = self.rows(table)
+        dead = self.of(table.identifier, self.rows(self.dead_letters))
         for tp in PARTITIONS:
             totals = entry.totals[tp]
-            counted = (totals.row_count, totals.dead_letter_count, totals.tombstone_count)
-            excused = sum(1 for o in self._without_row[tp] if o < self.broker.high[tp])
-            real = (sum(rows[tp].values()), sum(dead[tp].values()), excused)
+            # Of another table's records only how many they are is known; so are tombstones here.
+            without = totals.tombstone_count + totals.filtered_count
+            counted = (totals.row_count, totals.dead_letter_count, without)
+            first = entry.first_offsets.get(tp, 0)
+            excused = self._without_row[table.identifier][tp]
+            excused_count = sum(1 for o in excused if first <= o < self.broker.high[tp])
+            dead_count = sum(dead.get(tp, Counter[int]()).values())
+            real = (sum(rows[tp].values()), dead_count, excused_count)
             if counted != real:
                 message = f"I1 {tp}: the ledger counts {counted}, there are {real}"
                 raise Violation(message)

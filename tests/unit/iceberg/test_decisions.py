@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from k2i_core.errors import ConfigError, DataLossError, ErrorKind, FencedError
+from k2i_core.errors import ConfigError, ConflictError, DataLossError, ErrorKind, FencedError
 from k2i_core.iceberg.decisions import (
     decide_append,
     decide_append_dead_letters,
@@ -15,7 +15,16 @@ from k2i_core.iceberg.decisions import (
     decide_extend,
     decide_take_over,
 )
-from k2i_core.ledger import Entry, Epoch, Identity, Owner, Share, Totals
+from k2i_core.ledger import (
+    Entry,
+    Epoch,
+    Identity,
+    Owner,
+    Share,
+    Totals,
+    decode_entry,
+    encode_entry,
+)
 from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
 from k2i_core.records import CountedRange, RangeCounts
 from tests.fakes.memory_files import written_file
@@ -123,6 +132,31 @@ def test_a_take_over_with_an_older_epoch_than_stored_is_fenced():
         decide_take_over(stored, owner=Owner(Epoch(11), Share(1, 3)), identity=IDENTITY, starts={})
 
     assert raised.value.kind is ErrorKind.OWNER_CHANGED
+
+
+@pytest.mark.parametrize("share", [Share(0, 1), Share(2, 3)])
+def test_a_take_over_with_an_epoch_that_another_workers_lead_drew_too_is_fenced(share):
+    stored = STORED.taken_over(Owner(Epoch(12), share))
+
+    with pytest.raises(FencedError):
+        decide_take_over(stored, owner=Owner(Epoch(12), Share(0, 1)), identity=IDENTITY, starts={})
+
+
+def test_one_epoch_of_two_workers_that_share_nothing_is_no_conflict():
+    stored = STORED.taken_over(Owner(Epoch(12), Share(1, 2)))
+    owner = Owner(Epoch(12), Share(0, 2))
+    decision = decide_take_over(stored, owner=owner, identity=IDENTITY, starts={})
+
+    assert decision.entry.owns_whole_share(owner)
+
+
+def test_a_claim_by_other_rules_stands_only_on_what_was_judged():
+    arguments = {"share": Share(0, 2), "identity": IDENTITY, "starts": {}, "epoch_floor": Epoch(0)}
+    owner, decision = decide_claim(view(0), STORED, routing="new", unmoved={P0: 100}, **arguments)
+
+    assert decode_entry(encode_entry(decision.entry)).owner_of(P0).routing == owner.routing == "new"
+    with pytest.raises(ConflictError):
+        decide_claim(view(0), STORED, routing="new", unmoved={P0: 99}, **arguments)
 
 
 def test_an_append_moves_offsets_and_totals_forward():

@@ -13,21 +13,17 @@ from k2i_core.crash_points import CrashPoint
 from k2i_core.errors import DataLossError, ErrorKind, FencedError, UnavailableError
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.ingest.lanes import Lanes
+from k2i_core.ingest.parts import Listener, Parts, SessionSettings
 from k2i_core.ingest.ports import NoHotRows
-from k2i_core.ingest.session import (
-    PARTITION_CHECK_SECONDS,
-    Listener,
-    Parts,
-    Session,
-    SessionSettings,
-)
+from k2i_core.ingest.session import PARTITION_CHECK_SECONDS, Session
+from k2i_core.ingest.targets import Target
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.ledger import Share
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodedValues
 from tests.fakes.inline_executor import InlineExecutor
 from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
-from tests.fakes.memory_files import MemoryFiles, MemoryTargets
+from tests.fakes.memory_files import MemoryFiles, MemoryRows
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_source import MemoryBroker, MemorySource
 from tests.fakes.memory_table import MemoryTable
@@ -75,19 +71,28 @@ class Setup:
             for table in self.tables
         )
         self.source = MemorySource(self.broker, self.clock, take=self.take)
+
+        def rows(table: str) -> MemoryRows:
+            return MemoryRows(
+                self.files, table, ROW_SCHEMA, log, self.clock, self.ids.token, observe=observe
+            )
+
         parts = Parts(
             source=self.source,
-            target=target,
-            dead_letters=dead_letters,
-            read_verdicts=MemoryVerdicts(MemoryGateway(self.tables[1]), self.files),
-            targets=MemoryTargets(
-                self.files, TABLES, ROW_SCHEMA, log, self.clock, self.ids.token, observe=observe
+            targets=(
+                Target(
+                    table=target,
+                    rows=rows(TABLES[0]),
+                    make_decoder=schemas.pop("make_decoder", lambda _: JudgingDecoder()),
+                    hot=self.hot,
+                    **schemas,
+                ),
             ),
-            make_decoder=schemas.pop("make_decoder", lambda _: JudgingDecoder()),
+            dead_letters=dead_letters,
+            open_dead_letters=rows(TABLES[1]).open,
+            read_verdicts=MemoryVerdicts(MemoryGateway(self.tables[1]), self.files),
             log=log,
             clock=self.clock,
-            hot=self.hot,
-            **schemas,
         )
         return Session(
             parts,

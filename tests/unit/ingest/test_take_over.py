@@ -58,7 +58,7 @@ class Setup:
             "pipeline": "pipeline",
             "share": share,
             "source": MemorySource(self.broker, self.clock),
-            "target": self.committer(self.target),
+            "targets": [self.committer(self.target)],
             "dead_letters": self.committer(self.dead_letters),
             "read_verdicts": MemoryVerdicts(MemoryGateway(self.dead_letters), self.files),
             "log": log,
