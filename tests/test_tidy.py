@@ -9,6 +9,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ TEXT_SUFFIXES = {
     ".yml",
 }
 
+NOT_OURS = {Path(__file__), ROOT / ".git"}
+"""This file holds what it forbids; the other is a file with a path in a worktree of Git."""
+
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 PACKAGE_SOURCE = re.compile(
     r"pypi\.org|pythonhosted\.org|repo1?\.maven\.|maven\.apache\.org|registry\.npmjs\.org"
@@ -55,7 +59,13 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-ALL_MODULES = pytest.mark.parametrize("path", MODULES, ids=_name)
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(_text(path)) for path in MODULES}
 
 
 def _text_files() -> list[Path]:
@@ -64,7 +74,7 @@ def _text_files() -> list[Path]:
     return sorted(
         path
         for path in (*top, *below)
-        if path.is_file() and path.suffix in TEXT_SUFFIXES and path != Path(__file__)
+        if path.is_file() and path.suffix in TEXT_SUFFIXES and path not in NOT_OURS
     )
 
 
@@ -72,7 +82,7 @@ def _breaches(paths: list[Path], pattern: re.Pattern[str]) -> list[str]:
     return [
         f"{_name(path)}:{number}: {line.strip()}"
         for path in paths
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for number, line in enumerate(_text(path).splitlines(), start=1)
         if pattern.search(line)
     ]
 
@@ -83,39 +93,39 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
             yield node
 
 
-@ALL_MODULES
-def test_a_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), _name(path)
+def test_a_module_says_what_it_is_for() -> None:
+    assert not [_name(path) for path, tree in _trees().items() if not ast.get_docstring(tree)]
 
 
-@ALL_MODULES
-def test_a_module_has_a_name_that_means_something(path: Path) -> None:
-    words = set(re.split(r"[_/]", path.relative_to(ROOT).with_suffix("").as_posix()))
-    assert not words & EMPTY_NAMES, _name(path)
+def test_a_module_has_a_name_that_means_something() -> None:
+    def words(path: Path) -> set[str]:
+        return set(re.split(r"[_/]", path.relative_to(ROOT).with_suffix("").as_posix()))
+
+    assert not [_name(path) for path in MODULES if words(path) & EMPTY_NAMES]
 
 
-@ALL_MODULES
-def test_a_module_is_short_enough_to_be_read(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= FILE_LINES_MAX, f"{_name(path)} has {len(lines)} lines"
+def test_a_module_is_short_enough_to_be_read() -> None:
+    line_counts = {_name(path): len(_text(path).splitlines()) for path in MODULES}
+    assert not {name: count for name, count in line_counts.items() if count > FILE_LINES_MAX}
 
 
-@ALL_MODULES
-def test_a_function_fits_on_a_screen(path: Path) -> None:
-    for function in _functions(ast.parse(path.read_text(encoding="utf-8"))):
-        line_count = (function.end_lineno or function.lineno) - function.lineno + 1
-        assert line_count <= FUNCTION_LINES_MAX, (
-            f"{_name(path)}:{function.lineno}: {function.name} has {line_count} lines"
+def test_a_function_fits_on_a_screen() -> None:
+    line_counts = {
+        f"{_name(path)}:{function.lineno}: {function.name}": (
+            (function.end_lineno or function.lineno) - function.lineno + 1
         )
+        for path, tree in _trees().items()
+        for function in _functions(tree)
+    }
+    assert not {name: count for name, count in line_counts.items() if count > FUNCTION_LINES_MAX}
 
 
-@ALL_MODULES
-def test_only_the_command_line_prints(path: Path) -> None:
-    if _name(path).startswith(MAY_PRINT):
-        return
+def test_only_the_command_line_prints() -> None:
     calls = [
         f"{_name(path)}:{node.lineno}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, tree in _trees().items()
+        if not _name(path).startswith(MAY_PRINT)
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
@@ -136,7 +146,7 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
 
 
 def _declared() -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads(_text(ROOT / "pyproject.toml"))
     extras: dict[str, list[str]] = project["project"].get("optional-dependencies", {})
     groups: dict[str, list[str]] = project.get("dependency-groups", {})
     lists = [project["project"]["dependencies"], *extras.values(), *groups.values()]
@@ -146,7 +156,7 @@ def _declared() -> list[Requirement]:
 def _locked() -> dict[str, tuple[Version, int]]:
     """Canonical name → version and how many hashes it may have."""
     locked: dict[str, tuple[Version, int]] = {}
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = _text(ROOT / "requirements.lock").replace("\\\n", " ")
     for line in text.splitlines():
         if match := re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", line):
             locked[canonicalize_name(match[1])] = Version(match[2]), line.count("--hash=sha256:")
