@@ -18,7 +18,7 @@ from typer.main import get_command
 from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.options import LogFormat, LogLevel
 from k2i_core.errors import K2iError
-from k2i_core.garbage import rare_garbage_collections
+from k2i_core.garbage import rare_garbage_collections, without_last_collection
 from k2i_core.log import configure_logging, redact_text
 
 COMMANDS = {
@@ -108,3 +108,5 @@ def main() -> None:
     except BrokenPipeError as error:
         # The reader of our output went away, as `head` does.
         raise SystemExit(Exit.OK) from error
+    finally:
+        without_last_collection()

@@ -1,14 +1,16 @@
 """`k2i validate` and `k2i schema`: is the pipeline file right, and what may stand in it?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
 from k2i_core.cli.output import print_json, print_line
-from k2i_core.config import json_schema
-from k2i_core.wiring.connections import check_connections, user_checks
+from k2i_core.config import Pipeline, json_schema
+
+if TYPE_CHECKING:
+    from k2i_core.wiring.connections import Connection
 
 
 def validate(
@@ -26,7 +28,7 @@ def validate(
     Exit codes: 0 all right, 2 the file is wrong, 3 something it names does not answer.
     """
     pipeline = read_pipeline(pipeline_file, overrides)
-    checks = [*user_checks(pipeline), *(check_connections(pipeline) if connect else [])]
+    checks = _ask(pipeline, connect=connect) if connect or pipeline.checks else []
     if as_json:
         print_json(
             {
@@ -52,6 +54,15 @@ def validate(
     if failures:
         # Configuration before reachability: a retry does not help while the file is wrong.
         raise typer.Exit(min((exit_code_of(error) for error in failures), default=Exit.OK))
+
+
+def _ask(pipeline: Pipeline, *, connect: bool) -> "list[Connection]":
+    """Ask the query engine for the file's own SQL, and, to connect, everything else it names."""
+    # Only here, because a file that is checked on its own needs none of their libraries, and an
+    # editor or a commit hook that checks it should not wait for them.
+    from k2i_core.wiring.connections import check_connections, user_checks  # noqa: PLC0415
+
+    return [*user_checks(pipeline), *(check_connections(pipeline) if connect else [])]
 
 
 def schema() -> None:

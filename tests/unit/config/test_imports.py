@@ -1,7 +1,8 @@
 """Goal: a pipeline file is read and checked without loading any heavy library.
 
 Method: a fresh interpreter loads the sample, with columns, partition fields and sort fields, and
-one in which these do not fit together, and tells which modules it then has.
+one in which these do not fit together, then what `k2i validate` is made of, and tells which modules
+it has after that.
 """
 
 import subprocess
@@ -30,6 +31,7 @@ try:
 except ConfigError as error:
     print(len(str(error).splitlines()), "problems")
 json_schema()
+import k2i_core.cli.validate
 print(*(name for name in {HEAVY!r} if name in sys.modules))
 """
 
