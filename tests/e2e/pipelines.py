@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,13 +26,13 @@ from k2i_core.ledger import Share
 from k2i_core.wiring.sessions import Surroundings, open_session
 from k2i_core.wiring.settings import catalog_opener
 from k2i_core.worker import Until, Worker
+from tests.services.warm_python import Program, warm_python
 
-ROOT = Path(__file__).parents[2]
 WHOLE = Share(0, 1)
 WAIT_SECONDS_MAX = 150.0
 """For what takes seconds: a start alone takes a minute on a machine that does ten other things."""
 
-K2I = [sys.executable, "-m", "k2i_core.cli"]
+K2I = "k2i_core.cli"
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,8 @@ class PipelineOnDisk:
     ) -> subprocess.CompletedProcess[str]:
         # The file follows the command, which is two words in a group of commands.
         words = 2 if arguments[0] in ("table", "dead-letters", "maintain") else 1
-        return subprocess.run(
-            [*K2I, *arguments[:words], str(self.path), *arguments[words:]],
-            cwd=ROOT,
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        command = (*arguments[:words], str(self.path), *arguments[words:])
+        return warm_python().run(K2I, *command, typed=typed, timeout=timeout)
 
     def ingest_until_caught_up(self, *options: str) -> None:
         done = self.k2i("ingest", "--until-caught-up", "--port", "0", *options)
@@ -111,19 +103,17 @@ class PipelineOnDisk:
         log = self.directory / f"worker-{number}.log"
         port_file = self.directory / f"worker-{number}.port"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [*K2I, "ingest", str(self.path), "--port", "0", *options]
-                + (["--worker", share, "--port-file", str(port_file)] if share else []),
-                cwd=ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+            share_options = ("--worker", share, "--port-file", str(port_file)) if share else ()
+            process = warm_python().start(
+                *(K2I, "ingest", str(self.path), "--port", "0", *options, *share_options),
+                output=output,
             )
         return WorkerProcess(process, log, port_file)
 
 
 @dataclass(frozen=True)
 class WorkerProcess:
-    process: "subprocess.Popen[bytes]"
+    process: Program
     log: Path
     port_file: Path
 

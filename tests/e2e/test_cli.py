@@ -16,8 +16,9 @@ from k2i_core.cli.exits import Exit
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.orders import ORDERS
 from k2i_core.dev.produce import fill
-from tests.e2e.pipelines import K2I, ROOT, PipelineOnDisk, write_pipeline
+from tests.e2e.pipelines import K2I, PipelineOnDisk, write_pipeline
 from tests.integration.kafka.source_driver import produce
+from tests.services.warm_python import warm_python
 
 SECRET = "hunter2-is-no-password"
 
@@ -236,21 +237,14 @@ def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
         ["nonsense"],
     ):
         assert pipeline.k2i(*command).returncode == Exit.CONFIG, command
-    missing = subprocess.run(
-        [*K2I, "validate", str(tmp_path / "none.yaml")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    missing = warm_python().run(K2I, "validate", str(tmp_path / "none.yaml"))
     assert missing.returncode == Exit.CONFIG
     assert "none.yaml" in missing.stderr
 
 
 def test_schema_prints_json_that_knows_the_file() -> None:
-    done = subprocess.run([*K2I, "schema"], cwd=ROOT, capture_output=True, text=True, check=False)
+    document = answer(warm_python().run(K2I, "schema"))
 
-    document = answer(done)
     assert {"name", "kafka", "catalog", "table"} <= set(document["properties"])
 
 
@@ -291,10 +285,7 @@ def test_no_command_prints_a_secret(kafka, topic, tmp_path: Path) -> None:
         ["--log-level", "debug", "ingest", "--max-seconds", "4", "--port", "0"],
     ):
         if command[0].startswith("--"):
-            line = [*K2I, *command[:3], str(pipeline.path), *command[3:]]
-            done = subprocess.run(
-                line, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
-            )
+            done = warm_python().run(K2I, *command[:3], str(pipeline.path), *command[3:])
         else:
             done = pipeline.k2i(*command)
         assert SECRET not in done.stdout + done.stderr, command

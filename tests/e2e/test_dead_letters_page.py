@@ -6,14 +6,14 @@ the page's records, and compare what they print, where the page shows it.
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import yaml
 
 from k2i_core.dev.produce import create_topic
-from tests.e2e.pipelines import K2I, ROOT, write_pipeline
+from tests.e2e.pipelines import K2I, write_pipeline
 from tests.integration.kafka.source_driver import produce
+from tests.services.warm_python import ROOT, warm_python
 
 PAGE = (ROOT / "docs" / "dead-letters.md").read_text(encoding="utf-8")
 RECORDS = [b'{"order_id": 1}', b'{"order_id": 2, "coupon": "SPRING"}', b"not json"]
@@ -45,20 +45,13 @@ def test_the_examples_work_as_they_are_shown(kafka, tmp_path: Path) -> None:
             document |= yaml.safe_load(text)
             path.write_text(yaml.safe_dump(document))
             if not commands:
-                ingest = ["ingest", str(path), "--until-caught-up", "--port", "0"]
-                subprocess.run([*K2I, *ingest], cwd=ROOT, check=True, timeout=120)
+                ingest = ("ingest", str(path), "--until-caught-up", "--port", "0")
+                assert warm_python().run(K2I, *ingest).returncode == 0
             continue
         for block in re.split(r"^\$ k2i ", text, flags=re.MULTILINE)[1:]:
             command, *expected = block.splitlines()
             commands.append(command)
-            done = subprocess.run(
-                [*K2I, *shlex.split(command)],
-                cwd=pipeline.directory,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            done = warm_python().run(K2I, *shlex.split(command), cwd=pipeline.directory)
             assert done.returncode == 0, (command, done.stderr)
             for line in filter(None, expected):
                 assert printed(line).search(done.stdout), (command, line, done.stdout)

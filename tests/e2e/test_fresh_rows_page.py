@@ -6,6 +6,7 @@ worker that has not committed the rows yet.
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ import yaml
 from k2i_core.config.load import read_pipeline
 from k2i_core.dev.orders import ORDERS
 from k2i_core.dev.produce import EventProducer
-from tests.e2e.pipelines import K2I, ROOT, ended, eventually, write_pipeline
+from tests.e2e.pipelines import K2I, ended, eventually, write_pipeline
+from tests.services.warm_python import ROOT, warm_python
 
 PAGE = (ROOT / "docs" / "reading-fresh-rows.md").read_text(encoding="utf-8")
 
@@ -35,18 +37,14 @@ def serving(directory: Path) -> Iterator[str]:
     (line,) = re.findall(r"^\$ k2i (serve .*)$", PAGE, re.MULTILINE)
     said = directory / "serve.log"
     with said.open("wb") as output:
-        server = subprocess.Popen(
-            [*K2I, *shlex.split(line), "--port=0", "--port-file=serve.port"],
-            cwd=directory,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        command = (K2I, *shlex.split(line), "--port=0", "--port-file=serve.port")
+        server = warm_python().start(*command, cwd=directory, output=output)
     try:
         port_file = directory / "serve.port"
         eventually(lambda: port_file.exists() or server.poll() is not None)
         assert server.poll() is None, said.read_text()
         yield port_file.read_text().strip()
-        server.terminate()
+        server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0, said.read_text()
     finally:
         server.kill()
@@ -98,13 +96,5 @@ def test_the_examples_work(kafka, topic, tmp_path: Path) -> None:
         for line in re.findall(r"^\$ k2i (.*?)\s*(?:#.*)?$", PAGE, re.MULTILINE):
             if line.startswith("serve"):
                 continue
-            command = [*K2I, *shlex.split(line)]
-            done = subprocess.run(
-                command,
-                cwd=pipeline.directory,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            done = warm_python().run(K2I, *shlex.split(line), cwd=pipeline.directory)
             assert done.returncode == 0, (line, done.stderr)

@@ -5,8 +5,6 @@ topic with bad records, and the next worker goes on. At the end the proof compar
 and rows. One topic serves all points, so that each start also recovers from the kill before.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ import pytest
 from k2i_core.crash_points import WORKER_POINTS, CrashPoint
 from k2i_core.dev.orders import ORDERS
 from k2i_core.dev.produce import fill
-from tests.e2e.pipelines import ROOT, write_pipeline
+from tests.e2e.pipelines import write_pipeline
+from tests.services.warm_python import warm_python
 
 EVENTS_PER_KILL = 300
 
@@ -44,15 +43,8 @@ def test_every_record_is_there_once_after_a_kill_at_every_step(
             bad_share=0.02,
         )
         next_id += EVENTS_PER_KILL
-        command = [sys.executable, "-m", "tests.e2e.crashing_worker", str(pipeline.path), "0/1"]
-        died = subprocess.run(
-            [*command, point.value, str(occurrence)],
-            cwd=ROOT,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=120,
-        )
+        command = ("tests.e2e.crashing_worker", str(pipeline.path), "0/1")
+        died = warm_python().run(*command, point.value, str(occurrence))
         assert died.returncode == -9, f"{point} was not reached: {died.stderr[-3000:]}"
 
     pipeline.ingest_until_caught_up()

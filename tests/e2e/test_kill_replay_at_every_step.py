@@ -5,8 +5,6 @@ real tables. After each kill the proof and the audit look at everything, and eit
 letters have changed their state or none. The next one then does what is left.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,10 @@ from k2i_core.dead_letters.replay import LetterStep
 from k2i_core.dead_letters.states import LetterState
 from k2i_core.wiring.dead_letters import drop, look_at, replay
 from k2i_core.wiring.table_audit import audit_table
-from tests.e2e.pipelines import ROOT, PipelineOnDisk
+from tests.e2e.pipelines import PipelineOnDisk
 from tests.e2e.test_replay import mixed, strict_pipeline, widen
 from tests.integration.kafka.source_driver import produce
+from tests.services.warm_python import warm_python
 
 COMMIT_POINTS = (
     CrashPoint.REQUEST_PREPARED,
@@ -31,14 +30,7 @@ LANDED = {CrashPoint.REQUEST_SENT, LetterStep.COMMITTED}
 
 
 def kill(pipeline: PipelineOnDisk, what: str, step: str) -> None:
-    died = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.replaying_child", str(pipeline.path), what, step, "1"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=120,
-    )
+    died = warm_python().run("tests.e2e.replaying_child", str(pipeline.path), what, step, "1")
     assert died.returncode == -9, f"{step} was not reached: {died.stderr[-3000:]}"
 
 

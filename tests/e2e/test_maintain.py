@@ -21,7 +21,8 @@ from k2i_core.crash_points import EXPIRATION_POINTS, ORPHAN_POINTS, CrashPoint
 from k2i_core.dev.produce import fill
 from k2i_core.maintenance.report import MaintenanceReport
 from k2i_core.wiring import maintenance
-from tests.e2e.pipelines import ROOT, PipelineOnDisk, write_pipeline
+from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
+from tests.services.warm_python import warm_python
 
 COMMITTING = (CrashPoint.ATTEMPT_LOGGED, CrashPoint.REQUEST_SENT)
 DAY = 86_400.0
@@ -134,17 +135,8 @@ def test_killed_at_any_step_the_tables_hold_and_the_next_run_finishes(
     steps += [("orphans", point) for point in ORPHAN_POINTS]
     for number, (step, point) in enumerate(steps):
         put_orphan(filled, number)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "tests.e2e.crashing_maintenance"),
-                *(str(filled.path), filled.table, step, point),
-            ],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        command = ("tests.e2e.crashing_maintenance", str(filled.path), filled.table)
+        done = warm_python().run(*command, step, point)
         assert done.returncode == -signal.SIGKILL, (step, point, done.stderr[-2000:])
         filled.ingest_here()  # a take-over, so that there is something to expire again
     assert answer(filled.k2i("maintain", "orphans", "--json"))

@@ -5,7 +5,6 @@ then it is stopped, so that the same rows are seen in the table.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,13 +21,13 @@ from k2i_core.dev.produce import EventProducer
 from k2i_core.errors import ConfigError
 from tests.e2e.pipelines import (
     K2I,
-    ROOT,
     PipelineOnDisk,
     WorkerProcess,
     ended,
     eventually,
     write_pipeline,
 )
+from tests.services.warm_python import warm_python
 
 COUNT = 500
 
@@ -139,11 +138,10 @@ def test_the_tail_shows_every_new_row_once_across_commits(fresh) -> None:
     output = pipeline.directory / "tail.json"
     said = pipeline.directory / "tail.txt"
     with output.open("wb") as stream, said.open("wb") as notes:
-        follower = subprocess.Popen(
-            [*K2I, "tail", str(pipeline.path), "--columns", "event_id", "--max-rows", "60"],
-            cwd=ROOT,
-            stdout=stream,
-            stderr=notes,
+        follower = warm_python().start(
+            *(K2I, "tail", str(pipeline.path), "--columns", "event_id", "--max-rows", "60"),
+            output=stream,
+            errors=notes,
         )
     try:
         eventually(lambda: "following" in said.read_text())

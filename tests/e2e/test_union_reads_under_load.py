@@ -11,8 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from k2i_core.dev.orders import FLAT
-from tests.e2e.pipelines import ROOT, PipelineOnDisk, WorkerProcess, ended, write_pipeline
+from tests.e2e.pipelines import PipelineOnDisk, WorkerProcess, ended, write_pipeline
+from tests.services.warm_python import Program, warm_python
 
 RATE = int(os.environ.get("K2I_STRESS_RATE", "20000"))
 FAST_RATE = 200_000
@@ -46,7 +45,7 @@ class Stress:
         self.reports = pipeline.directory / "reports"
         self.reports.mkdir()
         self.workers: list[WorkerProcess] = []
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.children: list[Program] = []
 
     def start(self, seconds: float) -> None:
         self.workers = [self.pipeline.start_worker(f"{i}/2") for i in range(2)]
@@ -60,18 +59,17 @@ class Stress:
         rate = self.rate // feed_count
         for _ in range(feed_count):
             count = str(int(rate * seconds))
-            self.run("-m", "benchmarks.feed", self.servers, self.topic, str(rate), count)
+            self.run("benchmarks.feed", self.servers, self.topic, str(rate), count)
 
-    def run(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    def run(self, module: str, *arguments: str) -> Program:
+        child = warm_python().start(module, *arguments)
         self.children.append(child)
         return child
 
-    def read(self, *options: str) -> "subprocess.Popen[bytes]":
+    def read(self, *options: str) -> Program:
         report = self.reports / f"{len(self.children)}.json"
         report.touch()
         return self.run(
-            "-m",
             "tests.e2e.checking_reader",
             str(self.pipeline.path),
             str(report),
@@ -81,7 +79,7 @@ class Stress:
     def maintain(self) -> None:
         self.maintenance.touch()
         arguments = str(self.pipeline.path), str(self.maintenance)
-        self.run("-m", "tests.e2e.steady_maintenance", *arguments)
+        self.run("tests.e2e.steady_maintenance", *arguments)
 
     @property
     def maintenance(self) -> Path:
@@ -98,7 +96,7 @@ class Stress:
         self.workers[number] = self.pipeline.start_worker(f"{number}/2")
         return self.workers[number]
 
-    def check_in(self, reader: "subprocess.Popen[bytes]", seconds: float) -> None:
+    def check_in(self, reader: Program, seconds: float) -> None:
         """Let time pass; a reader that found something ends the test."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

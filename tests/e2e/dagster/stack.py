@@ -17,7 +17,8 @@ from k2i_core.dev.dagster_client import DagsterClient, Run
 from k2i_core.dev.demo_figures import TableWatch
 from k2i_core.dev.ports import LOOPBACK, free_port, is_listening
 from k2i_core.errors import UnavailableError
-from tests.e2e.pipelines import ROOT, PipelineOnDisk
+from tests.e2e.pipelines import PipelineOnDisk
+from tests.services.warm_python import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 PARTS = ("code-server", "webserver", "daemon")

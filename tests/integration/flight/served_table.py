@@ -1,8 +1,6 @@
 """A table with committed and hot rows, made without Kafka, and servers over it."""
 
 import contextlib
-import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ from benchmarks.made_table import MadeTable
 from k2i_core.clock import SystemClock
 from k2i_core.dev.orders import FLAT
 from k2i_core.hot.writer import HotWriter
-from tests.e2e.pipelines import K2I, ROOT, PipelineOnDisk, write_pipeline
+from tests.e2e.pipelines import K2I, PipelineOnDisk, write_pipeline
+from tests.services.warm_python import Program, warm_python
 
 COLD, HOT = 1_000, 500
 TOKEN = "a-token-of-the-tests-7d1f"
@@ -55,7 +54,7 @@ class ServedTable:
 class ServerProcess:
     """`k2i serve` as users start it."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Program
     log: Path
     port: int
 
@@ -79,20 +78,11 @@ def served(
     log = pipeline.directory / f"serve-{number}.log"
     port_file = log.with_suffix(".port")
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [
-                *K2I,
-                "serve",
-                str(pipeline.path),
-                "--port=0",
-                "--port-file",
-                str(port_file),
-                *options,
-            ],
-            cwd=ROOT,
-            env={**os.environ, **(environ or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
+        process = warm_python().start(
+            *(K2I, "serve", str(pipeline.path), "--port=0", "--port-file", str(port_file)),
+            *options,
+            output=output,
+            environment=environ,
         )
     try:
         deadline = time.monotonic() + 60

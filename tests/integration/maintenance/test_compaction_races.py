@@ -5,8 +5,6 @@ does. Method: real tables in SQLite catalogs; the other side acts at a step of t
 the test names, or all the time from a thread, or the compactor is a process that is killed.
 """
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +20,7 @@ from k2i_core.iceberg.operations import decide_rewind
 from k2i_core.iceberg.tables import SortedBy, TableSettings
 from k2i_core.maintenance.compaction import compact_table
 from tests.integration.maintenance.fed_table import FedTable, options, orders, sqlite_properties
-
-ROOT = Path(__file__).parents[3]
+from tests.services.warm_python import warm_python
 
 COMMIT_POINTS = (
     CrashPoint.REQUEST_PREPARED,
@@ -200,14 +197,7 @@ def test_delete_files_are_refused(fed: FedTable, monkeypatch: pytest.MonkeyPatch
 
 def kill(folder: Path, step: str, point: CrashPoint) -> None:
     module = "tests.integration.maintenance.crashing_maintenance"
-    died = subprocess.run(
-        [sys.executable, "-m", module, str(folder), step, point.value],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=120,
-    )
+    died = warm_python().run(module, str(folder), step, point.value)
     assert died.returncode == -9, f"{point} was not reached: {died.stderr[-2000:]}"
 
 
