@@ -10,6 +10,8 @@ NATIVE_SOURCES := native/Cargo.toml native/pyproject.toml $(shell find native/sr
 # Outside of the checkout: a second clone then builds in seconds.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2i/native
 # Half as many again as there are processors: much of what is tested waits for other processes.
+# A file's tests stay together, because what they share is often dear; tests/conftest.py says in
+# which order files begin.
 TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2 or 1)')
 
 # Programs start here by the hundred: compiling each one anew would cost more than running it.
@@ -53,7 +55,7 @@ demo: $(STAMP) ## Kafka topic to Iceberg table, live; ARGS="--seconds 60 --no-li
 	@$(BIN)/k2i dev $(ARGS)
 
 test: setup ## Every test, on real services that it starts and stops itself
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)

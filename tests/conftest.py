@@ -1,8 +1,8 @@
 """What every test can ask for: real services, a topic of its own, a seed, Hypothesis's settings.
 
-A service is started when the first test asks for it and stopped with the session; each xdist
-worker has its own. Everything a service writes lies below pytest's temporary directory, only the
-downloaded jars are kept between sessions.
+A service is started when the first test asks for it and stopped with the session. The broker is
+one for all xdist workers, of the other services each has its own. Everything a service writes lies
+below pytest's temporary directory, only the downloaded jars are kept between sessions.
 
 Environment: `K2I_TEST_KAFKA=host:port` names a broker to use for `kafka` instead of starting one;
 `K2I_HYPOTHESIS_PROFILE` is dev, ci or nightly; `K2I_SEED` replays a session's seed.
@@ -27,12 +27,31 @@ from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.produce import create_topic
 from k2i_core.dev.registry_server import RegistryServer, install_registry
+from tests.services.shared_kafka import shared_kafka
 
 MARKERS = (
     "integration: starts or talks to a real service (every test below integration/ and e2e/)",
     "slow: takes more than ten seconds",
     "soak: runs for as long as --soak-seconds says, and not at all without it",
 )
+
+LONGEST = (
+    "e2e/dagster/test_kills.py",
+    "e2e/test_outages.py",
+    "e2e/test_demo.py",
+    "e2e/test_union_reads_under_load.py",
+    "e2e/dagster/test_browser.py",
+    "e2e/test_kills_under_load.py",
+    "e2e/dagster/test_postgres.py",
+    "e2e/test_kill_replay_at_every_step.py",
+    "e2e/dagster/test_repository.py",
+    "e2e/test_topics.py",
+)
+"""Files that take longest begin first, so that the run does not end with one process at work and
+the others idle. Dagster's do not stand side by side, because each has half a dozen processes."""
+
+TESTS = Path(__file__).parent
+assert all((TESTS / name).exists() for name in LONGEST)
 
 SEED = pytest.StashKey[int]()
 
@@ -95,11 +114,22 @@ def pytest_runtest_makereport(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     no_soak = pytest.mark.skip(reason="needs --soak-seconds")
     for item in items:
-        folders = item.path.relative_to(Path(__file__).parent).parts
-        if folders[0] in {"integration", "e2e"}:
+        if _folder(item) in {"integration", "e2e"}:
             item.add_marker(pytest.mark.integration)
         if item.get_closest_marker("soak") and not config.getoption("--soak-seconds"):
             item.add_marker(no_soak)
+    items.sort(key=_turn)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def _turn(item: pytest.Item) -> int:
+    name = item.path.relative_to(TESTS).as_posix()
+    if name in LONGEST:
+        return LONGEST.index(name)
+    return len(LONGEST) + ["e2e", "integration", _folder(item)].index(_folder(item))
 
 
 @pytest.fixture(scope="session")
@@ -120,16 +150,16 @@ def kafka_runtime() -> KafkaRuntime:
 
 
 @pytest.fixture(scope="session")
-def kafka(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Broker]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """One broker for all tests that leave it alone; use `topic` for a topic of your own."""
     if given := os.environ.get("K2I_TEST_KAFKA"):
         yield GivenBroker(given)
         return
-    runtime = request.getfixturevalue("kafka_runtime")
-    with KafkaServer(tmp_path_factory.mktemp("kafka"), runtime=runtime) as server:
-        yield server
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # the one that all workers have
+    with shared_kafka(directory / "kafka") as address:
+        yield GivenBroker(address)
 
 
 @pytest.fixture(scope="session")
