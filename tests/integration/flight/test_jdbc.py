@@ -16,8 +16,8 @@ import pytest
 from k2i_core.dev.environment import read_environment
 from k2i_core.dev.kafka_jars import install_kafka
 from k2i_core.dev.orders import FLAT
-from tests.e2e.pipelines import ROOT
 from tests.integration.flight.served_table import TOKEN, ServedTable, ServerProcess, served
+from tests.services.warm_python import ROOT
 
 LOCK = ROOT / "tests" / "services" / "jdbc.lock"
 
