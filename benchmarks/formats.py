@@ -28,8 +28,8 @@ from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.record_decoder import ValueDecoder
 from k2i_core.decode.schema_decoder import SchemaDecoder
-from k2i_core.ingest.ports import Decoder
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
 
@@ -72,7 +72,7 @@ class _Case:
     """One format's decoder and its batches."""
 
     name: str
-    decoder: Decoder
+    decoder: ValueDecoder
     batches: list[pa.BinaryArray]
 
     @property
@@ -109,7 +109,7 @@ def run(bench: Bench) -> Result:
         "formats",
         {"repeat": bench.options.repeat},
         tuple(groups),
-        ("ns/row: processor time of Decoder.decode on batches in memory, one thread",),
+        ("ns/row: processor time of ValueDecoder.decode on batches in memory, one thread",),
     )
 
 
@@ -121,7 +121,7 @@ def _cost(case: _Case) -> float:
     return (time.process_time() - started) / (ROUNDS * BATCHES * BATCH_ROWS) * 1e9
 
 
-def encoded_samples(count: int) -> list[tuple[Decoder, list[bytes]]]:
+def encoded_samples(count: int) -> list[tuple[ValueDecoder, list[bytes]]]:
     """Return each format's decoder, and different records of the format, nested where it can."""
     nested = _cases(_records(count, is_nested=True), is_nested=True)
     flat = _flat_cases(_records(count, is_nested=False), AvroReader(_avro(is_nested=False)))
@@ -248,7 +248,7 @@ def _avro_schema(*, is_nested: bool) -> dict[str, Any]:
 
 def _encoders(
     avro_schema: dict[str, Any], *, is_nested: bool
-) -> tuple[Callable[[dict[str, Any]], bytes], Callable[[dict[str, Any]], bytes], Decoder]:
+) -> tuple[Callable[[dict[str, Any]], bytes], Callable[[dict[str, Any]], bytes], ValueDecoder]:
     parsed = fastavro.parse_schema(avro_schema)
 
     def encode_avro(record: dict[str, Any]) -> bytes:

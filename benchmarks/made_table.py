@@ -29,6 +29,7 @@ from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
     KAFKA_COLUMN,
     KAFKA_TYPE,
+    POLLED_SCHEMA,
     CommitReport,
     CountedRange,
     DecodedBatch,
@@ -162,8 +163,6 @@ class MadeTable:
 
     def _rows(self, values: Sequence[bytes]) -> pa.RecordBatch:
         count = len(values)
-        decoded = self._decoder.decode(pa.array(values, pa.binary()))
-        assert not decoded.failures
         kafka_partitions = np.arange(count, dtype=np.int32) % PARTITION_COUNT
         offsets = np.empty(count, dtype=np.int64)
         for n in range(PARTITION_COUNT):
@@ -178,6 +177,9 @@ class MadeTable:
             pa.array(offsets),
             *(pa.nulls(count, field.type) for field in fields[3:]),
         ]
+        records = [*columns, pa.array(values, pa.binary())]
+        decoded = self._decoder.decode(pa.RecordBatch.from_arrays(records, schema=POLLED_SCHEMA))
+        assert not decoded.failures
         origin = pa.StructArray.from_arrays(columns, fields=fields)
         return decoded.rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from k2i_core.ledger import Entry, Owner
 from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.schema.registered import SchemaId
 
 TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
 
@@ -89,6 +90,10 @@ class PolledBatch:
     refused: "tuple[DecodeFailure, ...]" = ()
 
 
+STAGE_KEY = "key"
+STAGE_VALUE = "value"
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeFailure:
     """Why one record is no row.
@@ -98,12 +103,14 @@ class DecodeFailure:
         error_class: Stable short name, such as `invalid_json` or `unknown_field`.
         message: One line for people: field path and what was expected, never the value itself.
         schema_id: Of the schema that it was written with, where the record names one.
+        stage: What of the record it is about: `STAGE_VALUE` or `STAGE_KEY`.
     """
 
     index: int
     error_class: str
     message: str
     schema_id: int | None = None
+    stage: str = STAGE_VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ class DecodedValues:
     row_indices: pa.Int64Array | None = None
     failures: tuple[DecodeFailure, ...] = ()
     proposed_schema: pa.Schema | None = None
-    missing_schema_ids: frozenset[int] = frozenset()
+    missing_schema_ids: frozenset[SchemaId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

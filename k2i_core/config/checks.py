@@ -21,6 +21,7 @@ from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_re
 from k2i_core.config.transforms import Transform
 from k2i_core.config.units import duration_text, size_text
 from k2i_core.config.user_checks import Check
+from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.iceberg_types import IcebergField, is_nested
 from k2i_core.schema.type_texts import type_text
 
@@ -62,6 +63,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.table and sections.format:
         yield from _check_value_column(sections.format, sections.table)
         yield from _check_csv_columns(sections.format, sections.table)
+        yield from _check_key_column(sections.format, sections.table)
     if sections.table and sections.dead_letters:
         yield from _check_dead_letters(sections.table, sections.dead_letters)
     if sections.flush:
@@ -115,7 +117,8 @@ def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
     if format_.value not in VALUE_TYPES or table.columns is None:
         return
     expected = VALUE_TYPES[format_.value]
-    if [(column.name, column.type) for column in table.columns] != [(VALUE_COLUMN, expected)]:
+    columns = [c for c in table.columns if c.name != format_.key_column_name]
+    if [(column.name, column.type) for column in columns] != [(VALUE_COLUMN, expected)]:
         message = (
             f"format {format_.value} has exactly one column, {VALUE_COLUMN} of type "
             f"{type_text(expected)}; leave columns out, or write that one"
@@ -141,6 +144,23 @@ def _check_csv_columns(format_: Format, table: Table) -> Iterator[Finding]:
         elif column.required and not is_filled:
             message = f"{quoted(column.name)} is none of format.csv.columns, so it is always null"
             yield (*path, "required"), message
+
+
+def _check_key_column(format_: Format, table: Table) -> Iterator[Finding]:
+    name = format_.key_column_name
+    if name is None:
+        return
+    for index, column in enumerate(table.columns or ()):
+        if column.name != name and column.name.casefold() == name.casefold():
+            message = f"{quoted(column.name)} differs only in letter case from key_column"
+            yield ("table", "columns", index, "name"), message
+    columns = declared_columns(format_, table) or ()
+    is_strict = table.schema_evolution is SchemaEvolution.STRICT
+    if is_strict and columns and name not in _names(columns):
+        message = f"has no column {name} for keys, which strict cannot add; declare it"
+        yield ("table", "columns"), message
+    if format_.value in VALUE_TYPES and name == VALUE_COLUMN:
+        yield ("format", "key_column"), f"{quoted(name)} is the column of values"
 
 
 def _check_partition_fields(

@@ -29,6 +29,10 @@ SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
 
 _URL = re.compile(r"https?://(?P<user>[^/@]*@)?[^/@\s?#]+(/[^\s?#]*)?")
 
+KEY_COLUMN = "_key"
+
+_COLUMN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
 _FULL_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
@@ -53,6 +57,16 @@ def _check_url(value: str) -> str:
 def _check_message(value: str) -> str:
     if not _FULL_NAME.fullmatch(value):
         message = f"{quoted(value)} is no full name, such as shop.orders.Order"
+        raise ValueError(message)
+    return value
+
+
+def _check_key_column(value: str) -> str:
+    if not _COLUMN_NAME.fullmatch(value):
+        message = f"{quoted(value)} is no name; write letters, digits and _, the first no digit"
+        raise ValueError(message)
+    if value.casefold() == "_kafka":
+        message = f"{quoted(value)} is the column that k2i adds itself; choose another name"
         raise ValueError(message)
     return value
 
@@ -152,11 +166,29 @@ class Format(Section):
         "bytes, becomes the one column value.",
         examples=["json"],
     )
-    key: Literal["raw", "string"] = Field(
+    key: Literal["raw", "string", "json", "avro", "protobuf", "json_schema", "int", "long"] = Field(
         default="raw",
         description="raw: any bytes. string: a key that is not UTF-8 makes its record a dead "
-        "letter. Keys are kept in _kafka.key.",
+        "letter. json, avro, protobuf, json_schema: as value. int, long: four or eight bytes, "
+        "highest first. All but raw and string become the column key_column; the bytes are kept "
+        "in _kafka.key.",
         examples=["string"],
+    )
+    key_column: Annotated[str, AfterValidator(_check_key_column)] | None = Field(
+        default=None,
+        description=f"Name of the column of keys: a struct of the key's fields, or the one value "
+        f"that it is. Default: {KEY_COLUMN}; for raw and string: none.",
+        examples=[KEY_COLUMN],
+    )
+    key_schema_file: Path | None = Field(
+        default=None,
+        description="The schema of all keys, instead of a registry.",
+        examples=["schemas/order-key.avsc"],
+    )
+    key_message: Annotated[str, AfterValidator(_check_message)] | None = Field(
+        default=None,
+        description="Full name of the record or message that keys are, as message.",
+        examples=["shop.orders.OrderKey"],
     )
     csv: Csv | None = Field(
         default=None,
@@ -182,6 +214,23 @@ class Format(Section):
         examples=["shop.orders.Order"],
     )
 
+    @property
+    def key_column_name(self) -> str | None:
+        """The column of keys; None where there is none."""
+        if self.key in ("raw", "string"):
+            return self.key_column
+        return self.key_column or KEY_COLUMN
+
+    @property
+    def reads_registry(self) -> bool:
+        """Whether values name a schema in the registry."""
+        return self.value in SCHEMA_FORMATS and self.schema_file is None
+
+    @property
+    def reads_registry_for_keys(self) -> bool:
+        """Whether keys name a schema in the registry."""
+        return self.key in SCHEMA_FORMATS and self.key_schema_file is None
+
     @model_validator(mode="after")
     def _check_csv(self) -> "Format":
         if self.csv is not None and self.value != "csv":
@@ -190,9 +239,29 @@ class Format(Section):
 
     @model_validator(mode="after")
     def _check_schema_source(self) -> "Format":
+        refused = {**self._refused_of_value(), **self._refused_of_key()}
+        registry = self.schema_registry
+        if registry is not None and not (self.reads_registry or self.reads_registry_for_keys):
+            if self.schema_file is not None or self.key_schema_file is not None:
+                which = "key_schema_file" if self.schema_file is None else "schema_file"
+                refused.setdefault(which, "stands beside schema_registry; write one of them")
+            else:
+                message = f"is not used by format {self.value}; leave it out"
+                refused.setdefault("schema_registry", message)
+        elif registry and registry.subject_strategy != "topic":
+            message = f"is required when subject_strategy is {registry.subject_strategy}"
+            if self.reads_registry and self.message is None:
+                refused["message"] = message
+            if self.reads_registry_for_keys and self.key_message is None:
+                refused["key_message"] = message
+        if refused:
+            raise refused_keys(refused)
+        return self
+
+    def _refused_of_value(self) -> dict[str | int, str]:
         refused: dict[str | int, str] = {}
         if self.value not in SCHEMA_FORMATS:
-            for key in ("schema_registry", "schema_file", "message"):
+            for key in ("schema_file", "message"):
                 if getattr(self, key) is not None:
                     refused[key] = f"is not used by format {self.value}; leave it out"
         elif self.value == "json_schema":
@@ -200,16 +269,21 @@ class Format(Section):
                 refused["value"] = '"json_schema" needs schema_registry; bare objects are json'
             if self.schema_file is not None:
                 refused["schema_file"] = "is not used by format json_schema; leave it out"
-        elif (self.schema_registry is None) == (self.schema_file is None):
-            both = self.schema_registry is not None
-            refused["schema_file" if both else "value"] = (
-                "stands beside schema_registry; write one of them"
-                if both
-                else f'"{self.value}" needs schema_registry or schema_file'
-            )
-        registry = self.schema_registry
-        if registry and registry.subject_strategy != "topic" and self.message is None:
-            refused["message"] = f"is required when subject_strategy is {registry.subject_strategy}"
-        if refused:
-            raise refused_keys(refused)
-        return self
+        elif self.schema_registry is None and self.schema_file is None:
+            refused["value"] = f'"{self.value}" needs schema_registry or schema_file'
+        return refused
+
+    def _refused_of_key(self) -> dict[str | int, str]:
+        refused: dict[str | int, str] = {}
+        if self.key not in SCHEMA_FORMATS:
+            for key in ("key_schema_file", "key_message"):
+                if getattr(self, key) is not None:
+                    refused[key] = f"is not used by keys of format {self.key}; leave it out"
+        elif self.key == "json_schema":
+            if self.schema_registry is None:
+                refused["key"] = '"json_schema" needs schema_registry; bare values are json'
+            if self.key_schema_file is not None:
+                refused["key_schema_file"] = "is not used by keys of format json_schema"
+        elif self.schema_registry is None and self.key_schema_file is None:
+            refused["key"] = f'"{self.key}" needs schema_registry or key_schema_file'
+        return refused

@@ -36,6 +36,16 @@ VALUE_TYPES: Mapping[str, PrimitiveType] = MappingProxyType(
 """Format whose whole value is one column → the type of that column."""
 
 
+KEY_TYPES: Mapping[str, PrimitiveType] = MappingProxyType(
+    {
+        **VALUE_TYPES,
+        "int": PrimitiveType.INT,
+        "long": PrimitiveType.LONG,
+    }
+)
+"""Format of keys that are one value without a schema → the type of their column."""
+
+
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         message = (
@@ -205,8 +215,12 @@ class Pipeline(Section):
 
 def declared_columns(format_: Format | None, table: Table) -> tuple[IcebergField, ...] | None:
     """Return the columns that the file declares or implies; None when nothing is known of them."""
+    key_column = None if format_ is None else format_.key_column_name
+    key_type = KEY_TYPES.get(format_.key) if format_ and key_column else None
+    key = (IcebergField(key_column, key_type),) if key_column and key_type else ()
     if table.columns is not None:
-        return tuple(column.field for column in table.columns)
-    if format_ is None or format_.value not in VALUE_TYPES:
+        columns = tuple(column.field for column in table.columns)
+        return columns if key_column in [c.name for c in columns] else columns + key
+    if format_ is None or format_.value not in VALUE_TYPES or (key_column and not key):
         return None
-    return (IcebergField(VALUE_COLUMN, VALUE_TYPES[format_.value]),)
+    return (IcebergField(VALUE_COLUMN, VALUE_TYPES[format_.value]), *key)

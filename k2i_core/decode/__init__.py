@@ -9,10 +9,13 @@
 | CSV | `csv_*` | n records side by side, field after field |
 | Arrow IPC | `arrow_*` | each stream by itself, then rows of one schema side by side |
 | text, bytes | `text` | as they are |
+| keys | `key_columns`, `json_keys` | as one column, by the modules above |
 
-`schema_decoder` is what Avro and Protobuf share: the frame with the schema's id (`schema_frames`),
-the groups of one schema, the way from the writer's columns to the table's (`conform`), and what the
-table lacks (`growth`). `cursors` and `binary_leaves` are the array steps below both.
+`record_decoder` knows that a record is more than its value: it has a key, and headers may name the
+schemas of both (`schema_headers`). `schema_decoder` is what Avro and Protobuf share: the frame with
+the schema's id (`schema_frames`), the groups of one schema, the way from the writer's columns to
+the table's (`conform`), and what the table lacks (`growth`). `cursors` and `binary_leaves` are the
+array steps below both.
 
 What every decoder here guarantees:
 
@@ -33,7 +36,7 @@ Error classes, stable, for dead letters:
 | error_class | the record |
 |---|---|
 | `invalid_utf8` | is not UTF-8 text, or has a string that is not |
-| `invalid_framing` | does not begin with a zero byte and a schema id |
+| `invalid_framing` | neither begins with a zero byte and a schema id nor has it in a header |
 | `invalid_encoding` | ends inside a value, goes on behind the last, or is not one of its schema |
 | `unknown_schema_id` | names a schema that the registry does not have |
 | `unusable_schema` | names a schema that cannot be read, or whose records cannot be rows |

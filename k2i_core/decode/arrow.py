@@ -31,6 +31,16 @@ def surround(prefix: str, texts: AnyArray, suffix: "str | AnyArray") -> AnyArray
     return _pc.binary_join_element_wise(prefix, texts, suffix, "")
 
 
+def joined_pairs(first: AnyArray, second: AnyArray) -> Any:  # noqa: ANN401 - as its arguments
+    """Return each element of `first` with that of `second` behind it; none is null."""
+    return _pc.binary_join_element_wise(first, second, b"")
+
+
+def list_parents(lists: AnyArray) -> "npt.NDArray[np.int64]":
+    """Return which list each element of all lists is in."""
+    return _pc.list_parent_indices(lists).to_numpy()
+
+
 def buffer_of(numbers: "npt.NDArray[Any]") -> pa.Buffer:
     """Return the memory of numbers, not copied."""
     return _pa.py_buffer(numbers)

@@ -5,11 +5,11 @@ JSON is, by the columns that the table has.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
-from k2i_core.decode.arrow import indices
 from k2i_core.decode.conform import Fault, Faults
 from k2i_core.decode.cursors import Cursors, Integers
 from k2i_core.decode.growth import grown
@@ -17,6 +17,7 @@ from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.native_json import NativeJsonDecoder
+from k2i_core.decode.places import among
 from k2i_core.decode.schema_frames import (
     KnownSchemas,
     failure_of,
@@ -25,7 +26,7 @@ from k2i_core.decode.schema_frames import (
 )
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.records import DecodedValues
-from k2i_core.schema.registered import NoSuchSchema, WriterSchema
+from k2i_core.schema.registered import NoSuchSchema, SchemaId, WriterSchema
 
 
 class JsonSchemaDecoder:
@@ -53,7 +54,7 @@ class JsonSchemaDecoder:
         self._columns_of = columns_of
         self._may_add_columns = may_add_columns
         # Written by any thread: whichever is last, the columns of one schema are alike.
-        self._columns: dict[int, pa.Schema | Fault] = {}
+        self._columns: dict[SchemaId, pa.Schema | Fault] = {}
 
     @property
     def row_schema(self) -> pa.Schema:
@@ -64,11 +65,13 @@ class JsonSchemaDecoder:
         """Decode n non-null values."""
         cursors = Cursors.of(values)
         faults: Faults = {}
-        schema_ids = read_frames(cursors, faults)
-        groups = group_by_schema(schema_ids, faults)
+        frames = read_frames(cursors, faults)
+        groups = group_by_schema(frames.numbers, faults)
         wanted = self.row_schema
-        missing: set[int] = set()
-        for schema_id, places in groups.items():
+        missing: set[SchemaId] = set()
+        for number, places in groups.items():
+            schema_id = frames.schema_id(number)
+            assert schema_id is not None
             columns = self._known_columns(schema_id)
             if columns is None:
                 missing.add(schema_id)
@@ -80,9 +83,9 @@ class JsonSchemaDecoder:
             return DecodedValues(no_rows(self.row_schema), missing_schema_ids=frozenset(missing))
         if wanted is not self.row_schema:
             return DecodedValues(no_rows(self.row_schema), proposed_schema=wanted)
-        return self._decode_texts(cursors, faults, schema_ids)
+        return self._decode_texts(cursors, faults, frames.numbers)
 
-    def _known_columns(self, schema_id: int) -> pa.Schema | Fault | None:
+    def _known_columns(self, schema_id: SchemaId) -> pa.Schema | Fault | None:
         if (known := self._columns.get(schema_id)) is not None:
             return known
         schema = self._schemas.find(schema_id)
@@ -98,30 +101,20 @@ class JsonSchemaDecoder:
         self._columns[schema_id] = made
         return made
 
-    def _decode_texts(
-        self, cursors: Cursors, faults: Faults, schema_ids: Integers
-    ) -> DecodedValues:
-        is_good = np.ones(len(schema_ids), np.bool_)
+    def _decode_texts(self, cursors: Cursors, faults: Faults, numbers: Integers) -> DecodedValues:
+        is_good = np.ones(len(numbers), np.bool_)
         is_good[list(faults)] = False
         places = np.flatnonzero(is_good)
         starts = cursors.positions[places]
         decoded = self._json.decode(cursors.binaries(starts, cursors.ends[places] - starts))
-        if decoded.proposed_schema is not None:
-            return decoded
-        failures = {
-            place: failure_of(place, fault, int(schema_ids[place]))
-            for place, fault in faults.items()
+        faulty = {
+            place: failure_of(place, fault, int(numbers[place])) for place, fault in faults.items()
         }
-        for failure in decoded.failures:
-            place = int(places[failure.index])
-            fault = (ErrorClass(failure.error_class), failure.message)
-            failures[place] = failure_of(place, fault, int(schema_ids[place]))
-        if not failures:
-            return decoded
-        if decoded.row_indices is not None:
-            places = places[decoded.row_indices.to_numpy()]
-        return DecodedValues(
-            rows=decoded.rows,
-            row_indices=indices(places),
-            failures=tuple(failures[place] for place in sorted(failures)),
+        of_all = among(decoded, places, faulty)
+        return replace(
+            of_all,
+            failures=tuple(
+                failure_of(f.index, (ErrorClass(f.error_class), f.message), int(numbers[f.index]))
+                for f in of_all.failures
+            ),
         )

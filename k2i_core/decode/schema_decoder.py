@@ -25,6 +25,7 @@ from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.schema_frames import (
     UNFRAMED,
+    Frames,
     KnownSchemas,
     failure_of,
     group_by_schema,
@@ -32,7 +33,7 @@ from k2i_core.decode.schema_frames import (
 )
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.records import DecodedValues
-from k2i_core.schema.registered import NoSuchSchema, WriterSchema
+from k2i_core.schema.registered import NoSuchSchema, SchemaId, WriterSchema
 
 NO_FORMATS: Mapping[str, str] = MappingProxyType({})
 
@@ -63,6 +64,21 @@ class WriterReader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What rows are to be made.
+
+    Attributes:
+        row_schema: The columns, without `_kafka`.
+        time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
+        may_add_columns: Propose columns that the table lacks, instead of refusing the record.
+    """
+
+    row_schema: pa.Schema
+    time_formats: Mapping[str, str]
+    may_add_columns: bool
+
+
 class SchemaDecoder:
     """Decodes records by their writers' schemas; see the package for what that guarantees."""
 
@@ -85,35 +101,33 @@ class SchemaDecoder:
             time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
 
         """
-        self._row_schema = row_schema
+        self._target = Target(row_schema, time_formats, may_add_columns)
         self._schemas = schemas
         self._make_reader = make_reader
-        self._may_add_columns = may_add_columns
-        self._time_formats = time_formats
         # Written by any thread: whichever is last, the readers of one schema are alike.
-        self._readers: dict[int, WriterReader | Fault] = {}
+        self._readers: dict[SchemaId | None, WriterReader | Fault] = {}
 
     @property
     def row_schema(self) -> pa.Schema:
         """The columns it makes."""
-        return self._row_schema
+        return self._target.row_schema
 
     def decode(self, values: pa.BinaryArray) -> DecodedValues:
         """Decode n non-null values."""
         cursors = Cursors.of(values)
         faults: Faults = {}
         if isinstance(self._schemas, WriterSchema):
-            schema_ids = np.full(len(values), UNFRAMED)
+            frames = Frames(np.full(len(values), UNFRAMED))
         else:
-            schema_ids = read_frames(cursors, faults)
-        groups = group_by_schema(schema_ids, faults)
-        readers = {schema_id: self._reader(schema_id) for schema_id in groups}
-        missing = frozenset(schema_id for schema_id, reader in readers.items() if reader is None)
+            frames = read_frames(cursors, faults)
+        groups = group_by_schema(frames.numbers, faults)
+        readers = {number: self._reader(frames.schema_id(number)) for number in groups}
+        missing = frames.schema_ids(number for number in groups if readers[number] is None)
         if missing:
-            return DecodedValues(no_rows(self._row_schema), missing_schema_ids=missing)
+            return DecodedValues(no_rows(self.row_schema), missing_schema_ids=missing)
         pieces: list[Piece] = []
-        for schema_id, places in groups.items():
-            reader = readers[schema_id]
+        for number, places in groups.items():
+            reader = readers[number]
             assert reader is not None
             if isinstance(reader, tuple):
                 faults.update(dict.fromkeys(places.tolist(), reader))
@@ -122,20 +136,18 @@ class SchemaDecoder:
             read, read_faults = reader.read(group)
             pieces += [Piece(places[piece.places], piece.rows) for piece in read]
             faults.update({int(places[place]): fault for place, fault in read_faults.items()})
-        if self._may_add_columns:
-            wanted = self._row_schema
-            for piece in pieces:
-                wanted = grown(wanted, piece.rows.schema) if len(piece.places) else wanted
-            if wanted is not self._row_schema:
-                return DecodedValues(no_rows(self._row_schema), proposed_schema=wanted)
-        return self._report(pieces, faults, schema_ids)
+        return made_of(pieces, faults, frames.numbers, self._target)
 
-    def _reader(self, schema_id: int) -> WriterReader | Fault | None:
+    def _reader(self, schema_id: SchemaId | None) -> WriterReader | Fault | None:
         """Return what reads a schema's records, or why nothing can; None to fetch it first."""
         if (known := self._readers.get(schema_id)) is not None:
             return known
         schemas = self._schemas
-        schema = schemas if isinstance(schemas, WriterSchema) else schemas.find(schema_id)
+        if isinstance(schemas, WriterSchema):
+            schema: WriterSchema | NoSuchSchema | None = schemas
+        else:
+            assert schema_id is not None
+            schema = schemas.find(schema_id)
         if schema is None:
             return None
         if isinstance(schema, NoSuchSchema):
@@ -148,18 +160,36 @@ class SchemaDecoder:
         self._readers[schema_id] = made
         return made
 
-    def _report(self, pieces: list[Piece], faults: Faults, schema_ids: Integers) -> DecodedValues:
-        rows, kept = assembled(pieces, faults, self._row_schema, self._time_formats)
-        assert len(kept) + len(faults) == len(schema_ids)
-        if not faults:
-            return DecodedValues(rows)
-        return DecodedValues(
-            rows=rows,
-            row_indices=pa.array(kept, pa.int64()),
-            failures=tuple(
-                failure_of(place, faults[place], int(schema_ids[place])) for place in sorted(faults)
-            ),
-        )
+
+def made_of(
+    pieces: list[Piece], faults: Faults, numbers: Integers, target: Target
+) -> DecodedValues:
+    """Return the rows of all pieces in the order of the values, or the columns that they need.
+
+    Args:
+        pieces: Each value is in one of them or a fault.
+        faults: Those that do not fit the columns are added.
+        numbers: Of the schema of each of n values, as in `Frames`.
+        target: What to make.
+
+    """
+    if target.may_add_columns:
+        wanted = target.row_schema
+        for piece in pieces:
+            wanted = grown(wanted, piece.rows.schema) if len(piece.places) else wanted
+        if wanted is not target.row_schema:
+            return DecodedValues(no_rows(target.row_schema), proposed_schema=wanted)
+    rows, kept = assembled(pieces, faults, target.row_schema, target.time_formats)
+    assert len(kept) + len(faults) == len(numbers)
+    if not faults:
+        return DecodedValues(rows)
+    return DecodedValues(
+        rows=rows,
+        row_indices=pa.array(kept, pa.int64()),
+        failures=tuple(
+            failure_of(place, faults[place], int(numbers[place])) for place in sorted(faults)
+        ),
+    )
 
 
 def assembled(

@@ -24,6 +24,7 @@ from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
     KAFKA_COLUMN,
     KAFKA_TYPE,
+    STAGE_KEY,
     CountedRange,
     DecodedBatch,
     DecodeFailure,
@@ -31,13 +32,12 @@ from k2i_core.records import (
     RangeCounts,
     TransformedRows,
 )
+from k2i_core.schema.registered import SchemaId
 
 Verdicts = Mapping[TopicPartition, frozenset[int]]
 KeyCheck = Callable[[pa.Array], tuple[DecodeFailure, ...]]
 
 STAGE_ROUTE = "route"
-STAGE_KEY = "key"
-STAGE_VALUE = "value"
 STAGE_TRANSFORM = "transform"
 
 KINDS = ("row", "dead_letter", "filtered", "tombstone")
@@ -54,7 +54,7 @@ class WiderSchema:
 class MissingSchemas:
     """These records were written with schemas that are not known yet; fetch, then decode again."""
 
-    schema_ids: frozenset[int]
+    schema_ids: frozenset[SchemaId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,9 @@ def decode_batch(
 
     candidates = np.flatnonzero(kinds == 0)
     is_whole = len(candidates) == records.num_rows
-    # Safe because POLLED_SCHEMA says so; the stubs do not carry types through a batch.
-    values = cast("pa.BinaryArray", records.column("value"))
-    decoded = decoder.decode(values if is_whole else values.take(pa.array(candidates, pa.int64())))
+    decoded = decoder.decode(
+        records if is_whole else records.take(pa.array(candidates, pa.int64()))
+    )
     if decoded.missing_schema_ids:
         return MissingSchemas(decoded.missing_schema_ids)
     if decoded.proposed_schema is not None:
@@ -134,7 +134,7 @@ def decode_batch(
     for failure in decoded.failures:
         index = int(candidates[failure.index])
         kinds[index] = KINDS.index("dead_letter")
-        failures.append((index, STAGE_VALUE, failure))
+        failures.append((index, failure.stage, failure))
 
     kept = candidates if decoded.row_indices is None else candidates[_numpy(decoded.row_indices)]
     assert len(kept) == decoded.rows.num_rows

@@ -19,6 +19,7 @@ from k2i_core.records import (
     TransformedRows,
     WrittenFile,
 )
+from k2i_core.schema.registered import SchemaId
 
 
 class Source(Protocol):
@@ -80,15 +81,20 @@ class Source(Protocol):
 
 
 class Decoder(Protocol):
-    """Bytes of one format to rows of one schema; thread-safe, no I/O."""
+    """Records to rows of one schema; thread-safe, no I/O."""
 
     @property
     def row_schema(self) -> pa.Schema:
         """The columns it makes, without `_kafka`."""
         ...
 
-    def decode(self, values: pa.BinaryArray) -> DecodedValues:
-        """Decode n non-null values to rows; never raises for the content of a record."""
+    def decode(self, records: pa.RecordBatch) -> DecodedValues:
+        """Decode n records to rows; never raises for the content of a record.
+
+        Args:
+            records: n rows × POLLED_SCHEMA, none of them a tombstone.
+
+        """
         ...
 
 
@@ -109,7 +115,7 @@ class RowTransforms(Protocol):
 class FetchSchemas(Protocol):
     """Makes writers' schemas known to the decoders; called by any thread of the decode lane."""
 
-    def __call__(self, schema_ids: frozenset[int], /) -> None:
+    def __call__(self, schema_ids: frozenset[SchemaId], /) -> None:
         """Fetch schemas; afterwards each is known, or known not to exist.
 
         Raises:
@@ -120,7 +126,7 @@ class FetchSchemas(Protocol):
         ...
 
 
-def no_schemas(schema_ids: frozenset[int], /) -> None:
+def no_schemas(schema_ids: frozenset[SchemaId], /) -> None:
     """Fetch nothing: decoders of formats without a registry ask for nothing."""
     raise AssertionError(schema_ids)
 

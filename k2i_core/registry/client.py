@@ -28,6 +28,14 @@ READ_BYTES = 64 << 10
 _NOT_FOUND_CODES = frozenset({40401, 40402, 40403})
 """Subject, version, schema: the registry's own codes, which a wrong path does not send."""
 
+_GUIDS = "schemas/guids/"
+"""Questions that a registry of another maker or age may not know: what it answers is not that the
+address is wrong."""
+
+_UNKNOWN_QUESTION = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
+)
+
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -136,6 +144,8 @@ class RegistryClient:
         named = self._named(where)
         with error:
             code = _registry_code(error)
+        if where.startswith(_GUIDS) and error.code in _UNKNOWN_QUESTION:
+            return NotInRegistryError(named)
         if error.code == HTTPStatus.NOT_FOUND:
             if code in _NOT_FOUND_CODES:
                 return NotInRegistryError(named)

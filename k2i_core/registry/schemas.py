@@ -8,7 +8,8 @@ in seconds.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
+from uuid import UUID
 
 from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, UnavailableError
@@ -16,6 +17,7 @@ from k2i_core.registry.client import NotInRegistryError, RegistryClient, Registr
 from k2i_core.schema.registered import (
     NamedText,
     NoSuchSchema,
+    SchemaId,
     SchemaLanguage,
     WriterSchema,
 )
@@ -42,6 +44,9 @@ _LANGUAGES = {
 _AnswerT = TypeVar("_AnswerT")
 
 
+_Belief: TypeAlias = tuple[WriterSchema | NoSuchSchema, float]
+
+
 class _BrokenSchemaError(Exception):
     """The registry has a schema that nobody can use."""
 
@@ -55,9 +60,9 @@ class RegistrySchemas:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: OrderedDict[int, tuple[WriterSchema | NoSuchSchema, float]] = OrderedDict()
+        self._known: OrderedDict[SchemaId, _Belief] = OrderedDict()
 
-    def find(self, schema_id: int) -> WriterSchema | NoSuchSchema | None:
+    def find(self, schema_id: SchemaId) -> WriterSchema | NoSuchSchema | None:
         """Return what is known of a schema, None when it has to be fetched."""
         with self._lock:
             found, believed_until = self._known.get(schema_id, (None, 0.0))
@@ -65,7 +70,7 @@ class RegistrySchemas:
             return None
         return found
 
-    def fetch(self, schema_ids: frozenset[int]) -> None:
+    def fetch(self, schema_ids: frozenset[SchemaId]) -> None:
         """Fetch schemas; afterwards each is known, or known not to exist.
 
         Raises:
@@ -73,12 +78,13 @@ class RegistrySchemas:
             ConfigError: The registry refuses us.
 
         """
-        for schema_id in sorted(schema_ids):
+        for schema_id in sorted(schema_ids, key=str):
             if self.find(schema_id) is not None:
                 continue
             found: WriterSchema | NoSuchSchema
             try:
-                answer = self._patiently("schemas", "ids", str(schema_id))
+                kind = "guids" if isinstance(schema_id, UUID) else "ids"
+                answer = self._patiently("schemas", kind, str(schema_id))
                 found = self._schema(schema_id, answer)
             except NotInRegistryError:
                 found = NoSuchSchema(schema_id)
@@ -111,7 +117,7 @@ class RegistrySchemas:
             raise _strange_answer()
         return len(cast("list[object]", answer))
 
-    def _keep(self, schema_id: int, found: WriterSchema | NoSuchSchema) -> None:
+    def _keep(self, schema_id: SchemaId, found: WriterSchema | NoSuchSchema) -> None:
         believed_until = self._clock.boot_seconds() + self._settings.cache_seconds
         with self._lock:
             self._known[schema_id] = (found, believed_until)
@@ -121,7 +127,7 @@ class RegistrySchemas:
     def _patiently(self, *path: str) -> Any:  # noqa: ANN401 - JSON; the caller checks its shape
         return patiently(lambda: self._client.ask(*path), self._clock, self._settings.seconds_max)
 
-    def _schema(self, schema_id: int, answer: object) -> WriterSchema:
+    def _schema(self, schema_id: SchemaId, answer: object) -> WriterSchema:
         text = _member(answer, "schema")
         kind = _member(answer, "schemaType") or "AVRO"
         if not isinstance(text, str) or not isinstance(kind, str):

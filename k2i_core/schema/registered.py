@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
+from uuid import UUID
+
+SchemaId: TypeAlias = int | UUID
+"""What a record names its schema by: the number in one registry, or a number for all registries."""
 
 
 class SchemaLanguage(StrEnum):
@@ -25,11 +30,11 @@ class WriterSchema:
     """The schema that a record was written with.
 
     Attributes:
-        schema_id: Its number in the registry; None when it comes from a file.
+        schema_id: What it was asked for by; None when it comes from a file.
         references: What it refers to, directly or not; each after those that it refers to itself.
     """
 
-    schema_id: int | None
+    schema_id: SchemaId | None
     language: SchemaLanguage
     text: str
     references: tuple[NamedText, ...] = ()
@@ -43,5 +48,5 @@ class NoSuchSchema:
         reason: For people.
     """
 
-    schema_id: int
+    schema_id: SchemaId
     reason: str = "the registry has no schema of this id"

@@ -57,11 +57,10 @@ def find_row_schema(
         polled = source.poll(FIRST_POLL_SECONDS)
         if polled is None:
             continue
-        values = polled.records.column("value").drop_null()
-        assert isinstance(values, pa.BinaryArray)
-        schema = formats.row_schema_of(values)
+        schema = formats.row_schema_of(polled.records)
         if len(schema.names):
-            log.info("columns inferred", record_count=len(values), columns=schema.names)
+            record_count = polled.records.num_rows
+            log.info("columns inferred", record_count=record_count, columns=schema.names)
             return schema
     raise StopAsked
 

@@ -92,9 +92,12 @@ class Orders:
         assert encoded is not None
         return encoded
 
-    def send(self, *values: bytes) -> None:
-        for value in values:
-            self.producer.produce(self.topic, value)
+    def send(self, *values: bytes | tuple[bytes, bytes]) -> None:
+        """Produce values, some with what stands in the header that names their schema."""
+        for each in values:
+            value, header = each if isinstance(each, tuple) else (each, None)
+            headers = [("__value_schema_id", header)] if header else None
+            self.producer.produce(self.topic, value, headers=headers)
         assert self.producer.flush(30) == 0
 
 
@@ -152,7 +155,9 @@ def test_records_of_several_schemas_in_any_order_all_land_right(
     unknown_id = b"\0" + (999_999).to_bytes(4, "big") + older[0][5:]
     bad = [b'{"id": 1}', unknown_id, older[0][:-1], newer[0] + b"\0", b""]
     mixed = [value for pair in zip(newer, older[5:], strict=False) for value in pair]
-    orders.send(*mixed[:7], *bad, *mixed[7:], *newer[len(older) - 5 :])
+    in_headers = [(value[5:], value[:5]) for value in mixed[7:]]
+    nowhere = (newer[0][5:], b"\1" + bytes(16))
+    orders.send(*mixed[:7], *bad, nowhere, *in_headers, *newer[len(older) - 5 :])
     pipeline.ingest_here()
 
     expected = [shown(n, channel="web", counts={"a": n}) if n % 2 else shown(n) for n in range(40)]
@@ -168,6 +173,7 @@ def test_records_of_several_schemas_in_any_order_all_land_right(
             ("invalid_encoding", numbers["older"], bad[2]),
             ("invalid_encoding", numbers["newer"], bad[3]),
             ("invalid_framing", 0, bad[4]),
+            ("unknown_schema_id", 0, nowhere[0]),
         ]
     )
     pipeline.assert_holds_here()

@@ -25,7 +25,8 @@ class JudgingDecoder:
     def row_schema(self) -> pa.Schema:
         return ROW_SCHEMA
 
-    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+    def decode(self, records: pa.RecordBatch) -> DecodedValues:
+        values = records.column("value")
         verdicts = [v.removeprefix(OTHER) in self._refused for v in values.to_pylist()]
         if not any(verdicts):
             return DecodedValues(pa.RecordBatch.from_arrays([values], schema=ROW_SCHEMA))

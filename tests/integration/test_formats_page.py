@@ -123,6 +123,7 @@ BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_example_is_a_valid_pipeline(block: str) -> None:
     assert read_pipeline(block, "formats.md").format.value in (
+        "json",
         "avro",
         "protobuf",
         "csv",

@@ -14,11 +14,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import UUID
 
+import pyarrow as pa
 import pytest
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    header_schema_id_serializer,
+)
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from k2i_core.clock import SystemClock
+from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.record_decoder import Part, RecordDecoder
+from k2i_core.decode.schema_decoder import SchemaDecoder
 from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.records import POLLED_SCHEMA
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.registered import NamedText, NoSuchSchema, SchemaLanguage, WriterSchema
@@ -230,3 +243,40 @@ def test_the_latest_schema_of_a_subject_or_none(stub: Stub) -> None:
     schemas = stub.schemas()
     assert schemas.latest("orders-value") == WriterSchema(7, SchemaLanguage.AVRO, '"string"')
     assert schemas.latest("other-value") is None
+
+
+def test_records_of_confluents_header_serializer_are_rows(stub: Stub) -> None:
+    text = json.dumps({"type": "record", "name": "R", "fields": [{"name": "id", "type": "long"}]})
+    client = SchemaRegistryClient.new_client({"url": "mock://headers"})
+    client.register_schema("orders-value", Schema(text, "AVRO"))
+    conf = {"schema.id.serializer": header_schema_id_serializer, "auto.register.schemas": False}
+    serialize = AvroSerializer(client, text, conf=conf)
+    sent: list[dict[str, Any]] = []
+    for number in range(3):
+        headers: list[tuple[str, bytes]] = [("trace", b"1")]
+        context = SerializationContext("orders", MessageField.VALUE, headers)
+        value = serialize({"id": number}, context)
+        spelled = [{"key": key, "value": each} for key, each in headers]
+        where = {"topic": "orders", "partition": 0, "offset": number}
+        sent.append({**where, "value": value, "headers": spelled})
+    guid = UUID(bytes=sent[0]["headers"][-1]["value"][1:])
+    stub.answers[f"/schemas/guids/{guid}"] = [(200, {"schema": text})]
+
+    schemas = stub.schemas()
+    columns = pa.schema([pa.field("id", pa.int64())])
+    part = Part(SchemaDecoder(columns, schemas, AvroReader), reads_headers=True)
+    decoder = RecordDecoder(columns, part)
+    records = pa.RecordBatch.from_pylist(sent, schema=POLLED_SCHEMA)
+    missing = decoder.decode(records).missing_schema_ids
+    assert missing == {guid}
+    schemas.fetch(missing)
+    assert decoder.decode(records).rows.to_pylist() == [{"id": number} for number in range(3)]
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_registry_that_knows_no_guids_has_no_schema_of_one(stub: Stub, status: int) -> None:
+    guid = UUID(int=1)
+    stub.answers[f"/schemas/guids/{guid}"] = [(status, b"<html>no such page</html>")]
+    schemas = stub.schemas()
+    schemas.fetch(frozenset({guid}))
+    assert isinstance(schemas.find(guid), NoSuchSchema)

@@ -208,6 +208,34 @@ BROKEN_SETTINGS = [
         "orders.yaml:11: format.message: is required when subject_strategy is record",
     ),
     (
+        "keys without their schema",
+        {"format": "{key: avro}"},
+        'orders.yaml:11: format.key: "avro" needs schema_registry or key_schema_file',
+    ),
+    (
+        "a schema of keys that nothing reads",
+        {"format": "{key: json, key_schema_file: a.avsc}"},
+        "orders.yaml:11: format.key_schema_file: is not used by keys of format json; leave it out",
+    ),
+    (
+        "subjects by a message of keys that is not named",
+        {"format": "{key: avro, schema_registry: {url: 'http://r', subject_strategy: record}}"},
+        "orders.yaml:11: format.key_message: is required when subject_strategy is record",
+    ),
+    (
+        "keys in the column that k2i adds itself",
+        {"format": "{key: json, key_column: _Kafka}"},
+        (
+            'orders.yaml:11: format.key_column: "_Kafka" is the column that k2i adds itself; '
+            "choose another name"
+        ),
+    ),
+    (
+        "keys in the column of values",
+        {"format": "{value: string, key: string, key_column: value}"},
+        'orders.yaml:11: format.key_column: "value" is the column of values',
+    ),
+    (
         "a registry with a user in its address",
         {"format": "{value: avro, schema_registry: {url: 'http://me:secret@r:8081'}}"},
         (

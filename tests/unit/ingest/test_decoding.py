@@ -24,7 +24,7 @@ from k2i_core.records import (
     DecodeFailure,
     PolledBatch,
 )
-from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
+from tests.fakes.judging_decoder import BAD, GOOD, JudgingDecoder
 from tests.fakes.memory_files import origins_of
 
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
@@ -134,8 +134,8 @@ def test_a_wider_schema_is_handed_back_before_anything_is_counted():
     wider = pa.schema([pa.field("value", pa.binary()), pa.field("more", pa.int64())])
 
     class Widening(JudgingDecoder):
-        def decode(self, values: pa.BinaryArray) -> DecodedValues:
-            rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+        def decode(self, records: pa.RecordBatch) -> DecodedValues:
+            rows = records.select(["value"]).slice(0, 0)
             return DecodedValues(rows, proposed_schema=wider)
 
     assert decode_batch(polled({P0: [GOOD]}), Widening(), SETTINGS, 0) == WiderSchema(wider)
@@ -143,8 +143,8 @@ def test_a_wider_schema_is_handed_back_before_anything_is_counted():
 
 def test_missing_schemas_are_handed_back_before_anything_is_counted():
     class Asking(JudgingDecoder):
-        def decode(self, values: pa.BinaryArray) -> DecodedValues:
-            rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+        def decode(self, records: pa.RecordBatch) -> DecodedValues:
+            rows = records.select(["value"]).slice(0, 0)
             return DecodedValues(rows, missing_schema_ids=frozenset({7}))
 
     found = decode_batch(polled({P0: [GOOD]}), Asking(), SETTINGS, 0)
@@ -153,8 +153,8 @@ def test_missing_schemas_are_handed_back_before_anything_is_counted():
 
 def test_a_dead_letter_names_the_schema_of_its_record():
     class Naming(JudgingDecoder):
-        def decode(self, values: pa.BinaryArray) -> DecodedValues:
-            rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+        def decode(self, records: pa.RecordBatch) -> DecodedValues:
+            rows = records.select(["value"]).slice(0, 0)
             failure = DecodeFailure(0, "invalid_encoding", "cut off", schema_id=7)
             return DecodedValues(rows, pa.array([], pa.int64()), (failure,))
 

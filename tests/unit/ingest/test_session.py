@@ -136,10 +136,10 @@ class AskingDecoder(JudgingDecoder):
         super().__init__()
         self._known = known
 
-    def decode(self, values: pa.BinaryArray) -> DecodedValues:
+    def decode(self, records: pa.RecordBatch) -> DecodedValues:
         if 7 in self._known:
-            return super().decode(values)
-        rows = pa.RecordBatch.from_arrays([values.slice(0, 0)], schema=ROW_SCHEMA)
+            return super().decode(records)
+        rows = records.select(["value"]).slice(0, 0)
         return DecodedValues(rows, missing_schema_ids=frozenset({7}))
 
 

@@ -1,0 +1,118 @@
+"""What `format.key` says as a decoder of one column, and as a new table's column."""
+
+import pyarrow as pa
+
+from k2i_core.config import Pipeline
+from k2i_core.config.format import SCHEMA_FORMATS
+from k2i_core.decode.json_decoder import JsonDecoder
+from k2i_core.decode.json_keys import JsonKeyDecoder
+from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.key_columns import (
+    PLAIN_KEYS,
+    PackedDecoder,
+    PlainKeyDecoder,
+    packed_schema,
+    plain_key_schema,
+    struct_part,
+)
+from k2i_core.decode.record_decoder import KeyColumn, Part, ValueDecoder
+from k2i_core.decode.schema_decoder import SchemaDecoder
+from k2i_core.decode.schema_frames import KnownSchemas
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.registry.schemas import RegistrySchemas
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
+
+
+class KeyFormat:
+    """One pipeline's keys, where they are a column."""
+
+    def __init__(self, pipeline: Pipeline, column: str, schemas: RegistrySchemas | None) -> None:
+        """Read the schema file of keys, if there is one.
+
+        Raises:
+            ConfigError: It cannot be used.
+
+        """
+        format_ = pipeline.format
+        self.column = column
+        self._kind = format_.key
+        self._schemas = schemas if format_.reads_registry_for_keys else None
+        self._time_formats = {
+            name: spelled for name, spelled in pipeline.time_formats().items() if name == column
+        }
+        self._readers = None
+        if format_.key in SCHEMA_FORMATS:
+            # JSON Schema's own columns are put into the struct by the decoder.
+            is_json = format_.key == "json_schema"
+            self._readers = WriterReaders(
+                SchemaSettings(
+                    SchemaLanguage(format_.key),
+                    format_.key_message,
+                    format_.key_schema_file,
+                    "format.key_schema_file",
+                    None if is_json else column,
+                )
+            )
+
+    def make(self, row_schema: pa.Schema, *, may_add_columns: bool) -> KeyColumn:
+        """Return what makes the column, for the current columns of all records."""
+        own = pa.schema([field for field in row_schema if field.name == self.column])
+        decoder = self._decoder(own, may_add_columns=may_add_columns)
+        reads_headers = self._schemas is not None
+        return KeyColumn(self.column, Part(decoder, reads_headers, self._kind == "protobuf"))
+
+    def known_schema(self, subjects: list[str]) -> pa.Schema | None:
+        """Return the column of a new table before any record is read; None: read some.
+
+        Args:
+            subjects: Where the registry has the keys' schemas.
+
+        Raises:
+            UnavailableError: The registry did not answer in time.
+            ConfigError: The registry refuses us.
+
+        """
+        if self._kind in PLAIN_KEYS:
+            return plain_key_schema(self._kind, self.column)
+        readers = self._readers
+        if readers is None:
+            return None
+        if readers.file_schema is not None:
+            return readers.make(readers.file_schema).row_schema
+        assert self._schemas is not None
+        latest = [self._schemas.latest(subject) for subject in subjects]
+        if len(latest) != 1 or latest[0] is None:
+            return None
+        try:
+            columns = readers.columns_of(latest[0])
+        except UnusableSchemaError:
+            return None  # Other keys of the topic may be readable.
+        return packed_schema(columns, self.column) if self._kind == "json_schema" else columns
+
+    def _decoder(self, own: pa.Schema, *, may_add_columns: bool) -> ValueDecoder:
+        if self._kind in PLAIN_KEYS:
+            return PlainKeyDecoder(self._kind, self.column, own, may_add_columns=may_add_columns)
+        if self._readers is None:
+            return JsonKeyDecoder(
+                self.column, own, time_formats=self._time_formats, may_add_columns=may_add_columns
+            )
+        if self._kind == "json_schema":
+            assert self._schemas is not None
+            fields = struct_part(own, self.column)
+            inner = JsonSchemaDecoder(
+                JsonDecoder(fields, may_add_columns=may_add_columns),
+                self._schemas,
+                self._readers.columns_of,
+                may_add_columns=may_add_columns,
+            )
+            return PackedDecoder(inner, self.column, own)
+        schemas: KnownSchemas | WriterSchema | None = self._readers.file_schema or self._schemas
+        assert schemas is not None
+        return SchemaDecoder(
+            own,
+            schemas,
+            self._readers.make,
+            may_add_columns=may_add_columns,
+            time_formats=self._time_formats,
+        )

@@ -1,0 +1,124 @@
+"""What reads records of a writer's schema, for values and for keys."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.json_schema import columns_of
+from k2i_core.decode.key_columns import PackedReader, with_avro_column
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.schema_decoder import WriterReader
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.errors import ConfigError
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
+
+SCHEMA_FILE_BYTES_MAX = 16 << 20
+"""Larger: a wrong path fills the memory; smaller: a large schema does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSettings:
+    """How the schemas of values, or of keys, are to be read.
+
+    Attributes:
+        language: What they are written in.
+        message: Full name of the record or message to take; None takes any.
+        file: The schema of all records; None where records name theirs.
+        setting: That names the file, for messages.
+        column: Of keys: what they are, as this one column. None: fields are columns.
+    """
+
+    language: SchemaLanguage
+    message: str | None
+    file: Path | None
+    setting: str
+    column: str | None = None
+
+
+class WriterReaders:
+    """Readers by their schema."""
+
+    def __init__(self, settings: SchemaSettings) -> None:
+        """Read the schema file, if there is one.
+
+        Raises:
+            ConfigError: The file cannot be used.
+
+        """
+        self._settings = settings
+        if settings.language is SchemaLanguage.PROTOBUF:
+            check_compiler()
+        # Kept over decoders, because each column that is added makes new ones. Written by any
+        # thread: whichever is last, the readers of one schema are alike.
+        self._readers: dict[WriterSchema, WriterReader] = {}
+        self.file_schema = _file_schema(settings)
+        if self.file_schema is not None:
+            try:
+                self.make(self.file_schema)
+            except UnusableSchemaError as error:
+                message = f"{settings.setting}={settings.file}: {error}"
+                raise ConfigError(message) from error
+
+    def make(self, schema: WriterSchema) -> WriterReader:
+        """Return what reads records of a schema.
+
+        Raises:
+            UnusableSchemaError: Nothing can.
+
+        """
+        if (known := self._readers.get(schema)) is None:
+            known = self._readers[schema] = self._new(schema)
+        return known
+
+    def columns_of(self, schema: WriterSchema) -> pa.Schema:
+        """Return the columns of a schema of any language.
+
+        Raises:
+            UnusableSchemaError: It has none.
+
+        """
+        if schema.language is SchemaLanguage.JSON_SCHEMA:
+            self._check_language(schema)
+            return columns_of(schema)
+        return self.make(schema).row_schema
+
+    def _new(self, schema: WriterSchema) -> WriterReader:
+        self._check_language(schema)
+        settings, column = self._settings, self._settings.column
+        if schema.language is SchemaLanguage.AVRO:
+            if column is None:
+                return AvroReader(schema, settings.message)
+            if settings.message is not None:
+                AvroReader(schema, settings.message)
+            return AvroReader(with_avro_column(schema, column))
+        imports = settings.file.parent if settings.file else None
+        compiled = read_descriptors(compile_proto(schema, imports), FILE_NAME)
+        reader = ProtoReader(compiled, settings.message, is_framed=settings.file is None)
+        return reader if column is None else PackedReader(reader, column)
+
+    def _check_language(self, schema: WriterSchema) -> None:
+        wanted = self._settings.language
+        if schema.language is not wanted:
+            message = f"the schema is of type={schema.language}, not {wanted}"
+            raise UnusableSchemaError(message)
+
+
+def _file_schema(settings: SchemaSettings) -> WriterSchema | None:
+    if settings.file is None:
+        return None
+    return WriterSchema(None, settings.language, _file_text(settings.file, settings.setting))
+
+
+def _file_text(path: Path, setting: str) -> str:
+    try:
+        if path.stat().st_size > SCHEMA_FILE_BYTES_MAX:
+            message = f"{setting}={path} is larger than bytes={SCHEMA_FILE_BYTES_MAX}"
+            raise ConfigError(message)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{setting}={path} cannot be read: check the path"
+        raise ConfigError(message) from error
