@@ -1,14 +1,15 @@
 """`formats`: what decoding one record costs in each format, flat and nested, side by side.
 
-The same records in JSON, Avro, Protobuf, Arrow IPC and, where they are flat, CSV, in memory, on one
-thread, in batches of a poll. The formats take turns in every run, so that a machine with other work
-slows all of them alike.
+The same records in JSON, Avro, Protobuf, MessagePack, Arrow IPC and, where they are flat, CSV, in
+memory, on one thread, in batches of a poll. The formats take turns in every run, so that a machine
+with other work slows all of them alike.
 """
 
 import base64
 import csv
 import io
 import json
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_decoder import JsonDecoder
+from k2i_core.decode.msgpack_decoder import MsgpackDecoder
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
 from k2i_core.decode.record_decoder import ValueDecoder
@@ -142,6 +144,11 @@ def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]
         ),
         _Case("avro", SchemaDecoder(columns, avro, AvroReader), _batches(records, encode_avro)),
         _Case("protobuf", proto, _batches(records, encode_proto)),
+        _Case(
+            "msgpack",
+            MsgpackDecoder(columns, time_formats={"at": "epoch_ms"}),
+            _batches(records, _msgpack),
+        ),
         _Case("arrow_ipc", ArrowDecoder(columns, time_formats={}), _streams(columns, records)),
         *flat,
     ]
@@ -168,6 +175,25 @@ def _batches(
 
 def _json(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _msgpack(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - a JSON value; one return a type
+    """Write a value as MessagePack: short texts, lists and maps, numbers of eight bytes."""
+    if value is None:
+        return b"\xc0"
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if isinstance(value, int):
+        return struct.pack(">Bq", 0xD3, value) if value > 0x7F else bytes([value])
+    if isinstance(value, float):
+        return struct.pack(">Bd", 0xCB, value)
+    if isinstance(value, str):
+        text = value.encode()
+        return bytes([0xD9, len(text)]) + text
+    if isinstance(value, dict):
+        pairs = b"".join(_msgpack(key) + _msgpack(below) for key, below in value.items())
+        return bytes([0x80 + len(value)]) + pairs
+    return bytes([0x90 + len(value)]) + b"".join(map(_msgpack, value))
 
 
 def _csv(record: dict[str, Any]) -> bytes:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -17,12 +16,8 @@ from pydantic import (
 from k2i_core.config.csv_format import Csv
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
-from k2i_core.config.settings import Section, not_supported_yet, refused_keys
+from k2i_core.config.settings import Section, refused_keys
 from k2i_core.config.units import bounded_duration
-
-_LATER_FORMATS = frozenset({"msgpack"})
-
-_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "arrow_ipc", "string", "raw")
 
 SCHEMA_FORMATS = frozenset({"avro", "protobuf", "json_schema"})
 """Formats whose records need a schema to be read."""
@@ -34,13 +29,6 @@ KEY_COLUMN = "_key"
 _COLUMN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 _FULL_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-
-
-def _check_value_format(value: object) -> object:
-    if isinstance(value, str) and value in _LATER_FORMATS:
-        message = f"{quoted(value)} is not supported yet; write one of {', '.join(_FORMATS)}"
-        raise not_supported_yet(message)
-    return value
 
 
 def _check_url(value: str) -> str:
@@ -154,16 +142,15 @@ class SchemaRegistry(Section):
 class Format(Section):
     """What the bytes of a record are."""
 
-    value: Annotated[
-        Literal["json", "avro", "protobuf", "json_schema", "csv", "arrow_ipc", "string", "raw"],
-        BeforeValidator(_check_value_format),
+    value: Literal[
+        "json", "avro", "protobuf", "json_schema", "csv", "msgpack", "arrow_ipc", "string", "raw"
     ] = Field(
         default="json",
         description="json: an object becomes a row. avro, protobuf: a record becomes a row, by the "
         "schema that it names in the registry, or by schema_file. json_schema: an object behind "
-        "the number of its schema. csv: one record of fields becomes a row. arrow_ipc: a stream "
-        "of one row, whose schema it brings. string, raw: the whole value, as UTF-8 text or as "
-        "bytes, becomes the one column value.",
+        "the number of its schema. csv: one record of fields becomes a row. msgpack: a map becomes "
+        "a row. arrow_ipc: a stream of one row, whose schema it brings. string, raw: the whole "
+        "value, as UTF-8 text or as bytes, becomes the one column value.",
         examples=["json"],
     )
     key: Literal["raw", "string", "json", "avro", "protobuf", "json_schema", "int", "long"] = Field(

@@ -222,9 +222,9 @@ class Table(Section):
     columns: Annotated[tuple[Column, ...], AfterValidator(_check_count)] | None = Field(
         default=None,
         description="Columns in the order of the table; with transforms, those of the records. "
-        "Default: inferred from the first records (json), from the schema (avro, protobuf, "
-        "json_schema), text columns by the names of format.csv, or the one column value (string, "
-        "raw).",
+        "Default: inferred from the first records (json, msgpack), from their schema (avro, "
+        "protobuf, json_schema, arrow_ipc), text by the names of format.csv, or the one column "
+        "value (string, raw).",
         examples=[[{"name": "order_id", "type": "long", "required": True}]],
     )
     partition_by: tuple[

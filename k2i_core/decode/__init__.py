@@ -7,6 +7,7 @@
 | Protobuf | `proto_*` | n messages side by side, by the writer's schema |
 | JSON Schema | `json_schema*` | as JSON, with columns of the writer's schema |
 | CSV | `csv_*` | n records side by side, field after field |
+| MessagePack | `msgpack_*` | n records side by side, value after value |
 | Arrow IPC | `arrow_*` | each stream by itself, then rows of one schema side by side |
 | text, bytes | `text` | as they are |
 | keys | `key_columns`, `json_keys` | as one column, by the modules above |

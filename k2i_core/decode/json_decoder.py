@@ -166,7 +166,7 @@ class JsonDecoder:
                 continue
             if is_needed(findings):
                 if not judged.growth.add(findings):
-                    judged.failures[index] = _cannot_add(findings)
+                    judged.failures[index] = cannot_add(findings)
             elif findings.unknown:
                 judged.pruned[index] = write(prune(self._row, members))
             else:
@@ -249,7 +249,8 @@ def _unframed_error(value: bytes) -> RecordError:
     return UNDECODABLE
 
 
-def _cannot_add(findings: Findings) -> RecordError:
+def cannot_add(findings: Findings) -> RecordError:
+    """Return why a record's fields cannot become columns."""
     path = next((unknown_path(parent, name) for parent, name, _ in findings.unknown), "")
     message = (
         f"{path}: the schema has no such field and cannot get it, because a name is empty, differs "

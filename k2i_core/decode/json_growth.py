@@ -127,8 +127,8 @@ def is_needed(findings: Findings) -> bool:
 
 def observe(tree: Tree) -> pa.DataType:
     """Return the type of one value; `null` inside it where nothing is known."""
-    if tree is None:
-        return pa.null()
+    if tree is None or isinstance(tree, pa.DataType):
+        return pa.null() if tree is None else tree
     if isinstance(tree, bool):
         return pa.bool_()
     if isinstance(tree, Number):

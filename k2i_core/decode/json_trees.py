@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NoReturn, TypeAlias
 
+import pyarrow as pa
+
 NESTING_MAX = 64
 """Levels of objects and arrays. Larger: Python's and Parquet's own recursion limits come near;
 smaller: an honest document may not fit."""
@@ -28,7 +30,8 @@ class Number(str):
     __slots__ = ()
 
 
-Tree: TypeAlias = "bool | str | Number | list[Tree] | Members | None"
+Tree: TypeAlias = "bool | str | Number | list[Tree] | Members | pa.DataType | None"
+"""A type stands for a value of it that JSON lacks, such as bytes; no JSON text has one."""
 Members: TypeAlias = "tuple[tuple[str, Tree], ...]"
 
 

@@ -22,6 +22,7 @@ from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
 from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.msgpack_decoder import MsgpackDecoder
 from k2i_core.decode.native_json import NativeJsonDecoder, accelerated
 from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
 from k2i_core.decode.record_decoder import (
@@ -259,6 +260,10 @@ class Formats:
                     _csv_dialect(self._pipeline),
                     time_formats=time_formats,
                     may_add_columns=may_add_columns,
+                )
+            case "msgpack":
+                return MsgpackDecoder(
+                    row_schema, time_formats=time_formats, may_add_columns=may_add_columns
                 )
             case "arrow_ipc":
                 return ArrowDecoder(

@@ -1,10 +1,11 @@
 """Topics whose records need no schema registry and are no JSON.
 
-Goal: rows, new columns and dead letters of CSV and Arrow IPC end in the table as the page on
-formats says, and `verify` finds nothing lost.
+Goal: rows, new columns and dead letters of CSV, MessagePack and Arrow IPC end in the table as
+the page on formats says, and `verify` finds nothing lost.
 Method: a real broker, a worker in this process, the table read back by PyIceberg.
 """
 
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,8 @@ from pyarrow import ipc
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 from tests.integration.kafka.source_driver import produce
+from tests.integration.parquet.readers import READERS
+from tests.property.msgpack_records import encode
 
 AT = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 
@@ -124,3 +127,36 @@ def test_arrow_streams_of_two_schemas_become_rows(
     ]
     assert reasons_of(pipeline) == sorted((value, "invalid_encoding") for value in bad)
     assert pipeline.load_table().properties["k2i.format-mapping"] == "arrow_ipc/1"
+
+
+def test_msgpack_maps_become_rows_and_columns(
+    tmp_path: Path, kafka: Broker, topic: TopicFactory
+) -> None:
+    chosen = random.Random(0)
+    records = [
+        {"id": 1, "blob": b"\xff", "at": AT, "items": [{"sku": "a"}, {"sku": "b"}]},
+        {"id": 2, "big": 2**64 - 1},
+        {"id": 3, "items": [{"sku": None, "count": 2}], "gone": {"x": [None]}},
+    ]
+    bad = [b"", b"\x01", b"\x81\xa2id\xa1x", b"\x82\xa2id\x01\xa2id\x02"]
+    values = [encode(record, chosen) for record in records]
+    pipeline = ingested(
+        tmp_path / "msgpack",
+        kafka,
+        topic(),
+        [values[0], *bad, *values[1:]],
+        format={"value": "msgpack"},
+        table={"identifier": "e2e.msgpack"},
+    )
+    nothing = {"blob": None, "at": None, "items": None, "big": None}
+    a, b, c = ({"sku": sku, "count": count} for sku, count in (("a", None), ("b", None), (None, 2)))
+    # PyIceberg reads a null list of structs as an empty one.
+    read = READERS["duckdb"](pipeline.load_table(), None)
+    rows = [{name: row[name] for name in row if name != "_kafka"} for row in read]
+    assert sorted(rows, key=lambda row: row["id"]) == [
+        {**nothing, "id": 1, "blob": b"\xff", "at": AT, "items": [a, b]},
+        {**nothing, "id": 2, "big": Decimal(2**64 - 1)},
+        {**nothing, "id": 3, "items": [c]},
+    ]
+    reasons = ["invalid_encoding", "not_an_object", "wrong_type", "duplicate_key"]
+    assert reasons_of(pipeline) == sorted(zip(bad, reasons, strict=True))

@@ -184,7 +184,7 @@ BROKEN_SETTINGS = [
         {"format": "{value: xml}"},
         (
             'orders.yaml:11: format.value: "xml" is not allowed; '
-            "write one of json, avro, protobuf, json_schema, csv, arrow_ipc, string, raw"
+            "write one of json, avro, protobuf, json_schema, csv, msgpack, arrow_ipc, string, raw"
         ),
     ),
     (

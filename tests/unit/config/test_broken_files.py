@@ -41,16 +41,6 @@ def test_a_broken_file_says_where_and_what_is_right(sections, message):
 LATER = [
     *(
         (
-            {"format": f"{{value: {name}}}"},
-            (
-                f'orders.yaml:11: format.value: "{name}" is not supported yet; '
-                "write one of json, avro, protobuf, json_schema, csv, arrow_ipc, string, raw"
-            ),
-        )
-        for name in ("msgpack",)
-    ),
-    *(
-        (
             {"transforms": f"[{{{name}: items}}]"},
             (
                 f"orders.yaml:11: transforms[0].{name}: {name} is not supported yet; write one of "
@@ -73,7 +63,7 @@ def test_what_a_later_version_brings_is_refused_not_ignored(sections, message):
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file():
     text = with_lines(
         kafka="{bootstrap_servers: 'a:b', topics: [orders, orders]}",
-        format="{value: msgpack}",
+        format="{value: xml}",
         table=f"{COLUMNS}\n  sort_by: [nothing]",
         flush="{max_age: 1y, max_bytes: 1GiB}",
         maintenance="{expiration: {retain_last: 501}}",
