@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from k2i_core.errors import ConfigError
 
-INTERFACE = 1
+INTERFACE = 2
 """Of the wheels that fit this version; a wheel names its own."""
 
 Choice: TypeAlias = Literal["auto", "off", "required"]
@@ -38,6 +38,58 @@ class NativeJsonReader(Protocol):
         ...
 
 
+Position: TypeAlias = tuple[str, int, int]
+"""Topic, Kafka partition and offset."""
+
+ErrorCode: TypeAlias = tuple[int, str]
+"""Of librdkafka, with its text."""
+
+
+class NativeConsumer(Protocol):
+    """librdkafka's consumer with one assignment; works without the interpreter's lock.
+
+    Each method raises RuntimeError when the native part itself fails.
+    """
+
+    def fetch(self, count: int, timeout_ms: int, /) -> int:
+        """Add up to `count` messages to those that wait to be taken, and return how many came."""
+        ...
+
+    def take(
+        self,
+    ) -> tuple[
+        pa.RecordBatch | None,
+        int,
+        int,
+        list[Position],
+        list[Position],
+        list[ErrorCode],
+        tuple[ErrorCode, str | None, int] | None,
+    ]:
+        """Turn what was fetched into columns, up to the first error that stops.
+
+        Returns:
+            Records, their bytes, how many have unreadable headers, next offsets, ends of logs,
+            errors that pass, and the one that stops with the topic and Kafka partition it is about.
+
+        """
+        ...
+
+    def take_reports(
+        self,
+    ) -> tuple[list[tuple[int, str, bool]], list[tuple[int, str, str, str]]]:
+        """Return errors (code, text, is fatal) and log lines (level, facility, client, text)."""
+        ...
+
+    def watermarks(self, topic: str, kafka_partition: int, /) -> tuple[int, int] | None:
+        """Return log start and end as the last fetch said."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
 class NativeLibrary(Protocol):
     """What the wheel's module holds."""
 
@@ -56,6 +108,31 @@ class NativeLibrary(Protocol):
 
         Raises:
             ValueError: It does not read such columns.
+
+        """
+        ...
+
+    def Consumer(  # noqa: N802 - a class of the module
+        self,
+        library: str,
+        properties: list[tuple[str, str]],
+        positions: list[Position],
+        passing_codes: set[int],
+        schema: pa.Schema,
+        /,
+    ) -> NativeConsumer:
+        """Assign positions to a new consumer.
+
+        Args:
+            library: A library of this process that depends on librdkafka.
+            properties: Of librdkafka.
+            positions: What to read from where on.
+            passing_codes: Errors behind which reading goes on.
+            schema: Of a polled batch.
+
+        Raises:
+            ValueError: With an error code and its text: a property that librdkafka does not take.
+            RuntimeError: The native part failed.
 
         """
         ...

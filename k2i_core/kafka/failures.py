@@ -123,6 +123,10 @@ REACTIONS: Mapping[int, Reaction] = MappingProxyType(
 """librdkafka error code → reaction."""
 
 
+PASSING = frozenset({Reaction.WAIT, Reaction.MIRROR, Reaction.TOPIC_GONE})
+"""Reactions that let reading go on behind the error."""
+
+
 def reaction_to(error: KafkaError) -> Reaction:
     """Return what to do about an error; fatal for the client outweighs its code."""
     if error.fatal():

@@ -11,33 +11,21 @@ is raised by the next poll.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
 import pyarrow as pa
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError
 
 from k2i_core.clock import Clock
 from k2i_core.errors import DataLossError, K2iError
-from k2i_core.kafka.batches import chunk_of
 from k2i_core.kafka.failures import Reaction, reaction_to, translated
+from k2i_core.kafka.queue import RecordQueue, Stop, Taken
 from k2i_core.kafka.settings import KafkaSettings, Secrets
 from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
 from k2i_core.records import POLLED_SCHEMA, PolledBatch
 
-CHUNK_RECORDS = 2_000
-"""Messages taken from librdkafka at once. Larger makes them leave the processor's cache before they
-are columns (a fifth more processor time at 10,000), smaller pays each call more often."""
-
 RECORD_BYTES_ASSUMED = 16 * 1024 * 1024
 """Size of a record before the first one was seen: so large that only one or two are asked for."""
-
-
-class MessageSource(Protocol):
-    """The one method of a librdkafka consumer that reading needs."""
-
-    def consume(self, num_messages: int, timeout: float, /) -> list[Message]:
-        """Return up to `num_messages` messages, waiting until they are there or time is up."""
-        ...
 
 
 class ClientErrors(Protocol):
@@ -75,7 +63,7 @@ class PartitionReader:
 
     def __init__(
         self,
-        consumer: MessageSource,
+        queue: RecordQueue,
         next_offsets: Mapping[TopicPartition, int],
         *,
         settings: KafkaSettings,
@@ -88,7 +76,7 @@ class PartitionReader:
         """Begin at the positions at which the consumer was assigned.
 
         Args:
-            consumer: Assigned to exactly `next_offsets`.
+            queue: Of a consumer that is assigned to exactly `next_offsets`.
             next_offsets: Not empty.
             settings: Limits of a poll.
             clock: For the linger time.
@@ -99,7 +87,7 @@ class PartitionReader:
 
         """
         assert next_offsets
-        self._consumer = consumer
+        self._queue = queue
         self._positions = dict(next_offsets)
         self._settings = settings
         self._clock = clock
@@ -107,10 +95,8 @@ class PartitionReader:
         self._secrets = secrets
         self._watermarks = watermarks
         self._check_topics = check_topics
-        topics = {tp.topic for tp in next_offsets}
-        self._topic = topics.pop() if len(topics) == 1 else None
         self._record_bytes = 0
-        self._stopped_by: Message | None = None
+        self._stopped_by: Stop | None = None
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -153,23 +139,23 @@ class PartitionReader:
 
         A chunk becomes columns once, because the fixed cost of that is most of a small poll.
         """
-        asked = self._chunk_records(poll)
-        messages = self._consumer.consume(asked, 0) or self._consumer.consume(1, timeout_seconds)
-        if not messages:
+        queue, asked = self._queue, self._chunk_records(poll)
+        came = queue.fetch(asked, 0) or queue.fetch(1, timeout_seconds)
+        if not came:
             return
         linger_until = self._clock.boot_seconds() + self._settings.poll_linger_seconds
         while True:
             wait_seconds = linger_until - self._clock.boot_seconds()
-            if len(messages) < asked and wait_seconds > 0:
-                messages += self._consumer.consume(asked - len(messages), wait_seconds)
-            if messages:
-                self._take(messages, poll)
-            if len(messages) < asked or self._stopped_by is not None:
+            if came < asked and wait_seconds > 0:
+                came += queue.fetch(asked - came, wait_seconds)
+            if came:
+                self._take(queue.take(), poll)
+            if came < asked or self._stopped_by is not None:
                 return
             asked = self._chunk_records(poll)
             if asked == 0:
                 return
-            messages = self._consumer.consume(asked, 0)
+            came = queue.fetch(asked, 0)
 
     def _chunk_records(self, poll: _Poll) -> int:
         """Return how many more messages fit the poll; 0 when it is full."""
@@ -181,51 +167,28 @@ class PartitionReader:
         if poll.record_count:
             record_bytes = max(record_bytes, poll.byte_count // poll.record_count, 1)
         record_bytes = record_bytes or RECORD_BYTES_ASSUMED
-        return min(CHUNK_RECORDS, free_records, max(1, free_bytes // record_bytes))
+        return min(self._queue.chunk_records, free_records, max(1, free_bytes // record_bytes))
 
-    def _take(self, messages: Sequence[Message], poll: _Poll) -> None:
-        """Add messages up to the first error that stops the reader."""
-        records = messages
-        ends: dict[TopicPartition, int] = {}
-        if any(map(Message.error, messages)):
-            records = self._without_errors(messages, ends)
-        if records or ends:
+    def _take(self, taken: Taken, poll: _Poll) -> None:
+        for error in taken.passing:
+            self._errors.on_error(error)
+        if taken.records is not None or taken.ends:
             self._errors.heard()
-        if records:
-            chunk = chunk_of(records, self._topic)
-            if chunk.unreadable_header_count:
-                self._errors.warn(
-                    "headers",
-                    "header keys are not utf-8, records kept without headers",
-                    record_count=chunk.unreadable_header_count,
-                    topic=records[0].topic(),
-                )
-            poll.batches.append(chunk.records)
-            poll.record_count += chunk.records.num_rows
-            poll.byte_count += chunk.byte_count
-            poll.next_offsets.update(chunk.next_offsets)
-        for topic_partition, end in ends.items():
+        if taken.unreadable_header_count:
+            self._errors.warn(
+                "headers",
+                "header keys are not utf-8, records kept without headers",
+                record_count=taken.unreadable_header_count,
+                topics=", ".join(sorted({tp.topic for tp in taken.next_offsets})),
+            )
+        if taken.records is not None:
+            poll.batches.append(taken.records)
+            poll.record_count += taken.records.num_rows
+            poll.byte_count += taken.byte_count
+            poll.next_offsets.update(taken.next_offsets)
+        for topic_partition, end in taken.ends.items():
             poll.next_offsets[topic_partition] = max(end, poll.next_offsets.get(topic_partition, 0))
-
-    def _without_errors(
-        self, messages: Sequence[Message], ends: dict[TopicPartition, int]
-    ) -> list[Message]:
-        records: list[Message] = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(message)
-                continue
-            match reaction_to(error):
-                case Reaction.END_REACHED:
-                    ends[_partition_of(message)] = cast("int", message.offset())
-                case Reaction.WAIT | Reaction.MIRROR | Reaction.TOPIC_GONE:
-                    self._errors.on_error(error)
-                case _:
-                    # What follows is not taken, because it may lie behind what could not be read.
-                    self._stopped_by = message
-                    break
-        return records
+        self._stopped_by = taken.stop
 
     def _advance(self, next_offsets: Mapping[TopicPartition, int]) -> tuple[OffsetRange, ...]:
         ranges: list[OffsetRange] = []
@@ -236,12 +199,10 @@ class PartitionReader:
                 self._positions[topic_partition] = next_offset
         return tuple(ranges)
 
-    def _error_of(self, message: Message) -> K2iError:
-        error = message.error()
-        assert error is not None
-        if message.topic() is None or (message.partition() or 0) < 0:
+    def _error_of(self, stop: Stop) -> K2iError:
+        error, topic_partition = stop.error, stop.topic_partition
+        if topic_partition is None:
             return translated(error, "reading", self._secrets)
-        topic_partition = _partition_of(message)
         position = self._positions.get(topic_partition)
         where = f"topic={topic_partition.topic} kafka_partition={topic_partition.kafka_partition}"
         if reaction_to(error) is not Reaction.LOST:
@@ -260,10 +221,6 @@ class PartitionReader:
             f"{cause}: {where} next_offset={position} log_start={log_start} log_end={log_end}, "
             f"run `k2i table accept-gap` to record the loss and go on from log_start"
         )
-
-
-def _partition_of(message: Message) -> TopicPartition:
-    return TopicPartition(cast("str", message.topic()), cast("int", message.partition()))
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

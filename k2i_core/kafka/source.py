@@ -9,18 +9,23 @@ Used by one thread, except `health` and `cached_watermarks`, which any thread ma
 
 from collections.abc import Collection, Mapping
 
-from confluent_kafka import Consumer, KafkaException
-from confluent_kafka import TopicPartition as KafkaTopicPartition
+import structlog
+from confluent_kafka import KafkaException
 
 from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, K2iError
 from k2i_core.kafka.failures import error_of, translated
+from k2i_core.kafka.native_queue import assign_natively
+from k2i_core.kafka.queue import Assigned, assign
 from k2i_core.kafka.reader import PartitionReader
 from k2i_core.kafka.reports import ClientReports, SourceHealth
 from k2i_core.kafka.settings import KafkaSettings, Secrets, consumer_properties
 from k2i_core.kafka.topics import KafkaTopics
+from k2i_core.native import NativeLibrary
 from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.records import PolledBatch
+
+_log = structlog.get_logger(__name__)
 
 UPKEEP_SECONDS = 1.0
 """How often a poll refreshes the watermarks for metrics and looks whether the cluster is there:
@@ -34,8 +39,15 @@ hanging broker later, smaller costs requests on an idle topic."""
 class KafkaSource:
     """Implements the port `Source` with librdkafka."""
 
-    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: KafkaSettings, clock: Clock, native: NativeLibrary | None = None
+    ) -> None:
         """Prepare the clients; connects at the first question.
+
+        Args:
+            settings: Which cluster, which topics and how much at once.
+            clock: For waits and limits.
+            native: Polls without Python for a record; None polls in Python.
 
         Raises:
             ConfigError: librdkafka does not know a property or its value.
@@ -46,7 +58,8 @@ class KafkaSource:
         self._secrets = Secrets(settings.properties)
         self._reports = ClientReports(clock, self._secrets)
         self._topics = KafkaTopics(settings, clock, self._reports, self._secrets)
-        self._consumer: Consumer | None = None
+        self._native = native
+        self._assigned: Assigned | None = None
         self._reader: PartitionReader | None = None
         self._cached_watermarks: Mapping[TopicPartition, Watermarks] = {}
         self._upkeep_boot_seconds = 0.0
@@ -110,20 +123,12 @@ class KafkaSource:
         self._close_consumer()
         if not next_offsets:
             return
-        properties = consumer_properties(self._settings, len(next_offsets))
         try:
-            consumer = Consumer(self._reports.attached_to(properties))
-            consumer.assign(
-                [
-                    KafkaTopicPartition(tp.topic, tp.kafka_partition, next_offset)
-                    for tp, next_offset in sorted(next_offsets.items())
-                ]
-            )
+            self._assigned = self._assign(next_offsets)
         except KafkaException as error:
             raise self._converted(error, "assignment") from error
-        self._consumer = consumer
         self._reader = PartitionReader(
-            consumer,
+            self._assigned.queue,
             next_offsets,
             settings=self._settings,
             clock=self._clock,
@@ -132,6 +137,19 @@ class KafkaSource:
             watermarks=self._topics.watermarks_if_known,
             check_topics=self._topics.check_existence,
         )
+
+    def _assign(self, next_offsets: Mapping[TopicPartition, int]) -> Assigned:
+        properties = consumer_properties(self._settings, len(next_offsets))
+        if self._native is not None:
+            try:
+                return assign_natively(self._native, properties, next_offsets, self._reports)
+            except RuntimeError as error:
+                self._give_up_native(error)
+        return assign(properties, next_offsets, self._reports)
+
+    def _give_up_native(self, error: RuntimeError) -> None:
+        _log.warning("native polling failed, polling in Python", reason=str(error))
+        self._native = None
 
     def poll(self, timeout_seconds: float) -> PolledBatch | None:
         """Return records and moved positions, or None when neither came in time.
@@ -152,6 +170,13 @@ class KafkaSource:
             return self._reader.poll(timeout_seconds)
         except KafkaException as error:
             raise self._converted(error, "reading") from error
+        except RuntimeError as error:
+            if self._native is None:
+                raise
+            # Safe because positions move only past what a poll has returned.
+            self._give_up_native(error)
+            self.assign(self._reader.positions)
+            return None
 
     def mirror(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         """Send the offsets to the consumer group for lag tools; best effort, never raises."""
@@ -175,10 +200,10 @@ class KafkaSource:
         self._topics.close()
 
     def _close_consumer(self) -> None:
-        consumer, self._consumer, self._reader = self._consumer, None, None
+        assigned, self._assigned, self._reader = self._assigned, None, None
         self._cached_watermarks = {}
-        if consumer is not None:
-            consumer.close()
+        if assigned is not None:
+            assigned.close()
 
     def _keep_up(self) -> None:
         """Once a second: refresh what other threads look at, and look for signs of life."""
@@ -195,16 +220,10 @@ class KafkaSource:
             or silent_seconds > SILENT_SECONDS_MAX
         ):
             self._topics.probe()
-        if self._consumer is None or self._reader is None:
+        if self._assigned is None or self._reader is None:
             return
-        found: dict[TopicPartition, Watermarks] = {}
-        for tp in self._reader.positions:
-            low, high = self._consumer.get_watermark_offsets(
-                KafkaTopicPartition(tp.topic, tp.kafka_partition), cached=True
-            )
-            if 0 <= low <= high:
-                found[tp] = Watermarks(low, high)
-        self._cached_watermarks = found
+        marks = {tp: self._assigned.watermarks(tp) for tp in self._reader.positions}
+        self._cached_watermarks = {tp: known for tp, known in marks.items() if known is not None}
 
     def _converted(self, error: KafkaException, action: str) -> K2iError:
         kafka_error = error_of(error)

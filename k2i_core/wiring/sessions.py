@@ -27,6 +27,7 @@ from k2i_core.ingest.session import Session
 from k2i_core.ingest.targets import Target
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
+from k2i_core.native import find_native
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
 from k2i_core.wiring.formats import Formats, check_mapping
@@ -115,7 +116,8 @@ def open_session(
     with ExitStack() as stack:
         log = _transaction_log(pipeline, surroundings.ids)
         stack.callback(log.close)
-        source = KafkaSource(kafka_settings(pipeline), surroundings.clock)
+        native = find_native(pipeline.native).library
+        source = KafkaSource(kafka_settings(pipeline), surroundings.clock, native)
         stack.callback(source.close)
         catalog = catalog_opener(pipeline)()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
@@ -14,8 +15,38 @@ from confluent_kafka.admin import AdminClient
 from k2i_core.clock import SystemClock
 from k2i_core.kafka.settings import KafkaSettings, PropertyValue, StartPolicy
 from k2i_core.kafka.source import KafkaSource
+from k2i_core.native import NativeLibrary, find_native
 from k2i_core.offsets import Checkpoint, TopicPartition
 from k2i_core.records import POLLED_SCHEMA, PolledBatch
+
+NATIVE = find_native("auto")
+
+
+class _Path:
+    """Which of both ways to poll `opened` takes."""
+
+    native: NativeLibrary | None = None
+
+
+_PATH = _Path()
+
+
+@pytest.fixture(
+    scope="module",
+    autouse=True,
+    params=[
+        "python",
+        pytest.param(
+            "native", marks=pytest.mark.skipif(NATIVE.library is None, reason=NATIVE.detail)
+        ),
+    ],
+)
+def both_poll_paths(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the tests of a module that imports this with Python's polling, then with the native."""
+    _PATH.native = NATIVE.library if request.param == "native" else None
+    yield
+    _PATH.native = None
+
 
 POLL_SECONDS = 0.2
 WAIT_SECONDS_MAX = 30.0
@@ -40,7 +71,7 @@ def opened(
         properties=properties or {},
         call_timeout_seconds=call_timeout_seconds,
     )
-    source = KafkaSource(settings, SystemClock())
+    source = KafkaSource(settings, SystemClock(), _PATH.native)
     try:
         yield source
     finally:

@@ -15,6 +15,7 @@ from k2i_core.kafka.source import KafkaSource
 from k2i_core.offsets import TopicPartition
 from tests.integration.kafka.source_driver import (
     Taken,
+    both_poll_paths,  # noqa: F401 - runs by itself
     opened,
     poll_for,
     poll_until,

@@ -23,6 +23,7 @@ from k2i_core.offsets import TopicPartition
 from tests.conftest import Broker, TopicFactory
 from tests.integration.kafka.source_driver import (
     Taken,
+    both_poll_paths,  # noqa: F401 - runs by itself
     delete_records,
     opened,
     poll_for,

@@ -12,7 +12,7 @@ import pytest
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.native_json import NativeJsonDecoder, accelerated
 from k2i_core.errors import ConfigError
-from k2i_core.native import find_native
+from k2i_core.native import INTERFACE, find_native
 
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False)])
 VALUES = [b'{"id":0}', b"x", b'{"id":2}', b'{"id":3}', b'{"id":4,"new":1}']
@@ -91,7 +91,7 @@ def test_a_reader_that_fails_costs_nothing_but_time_and_is_reported() -> None:
 
 
 class Refusing:
-    INTERFACE = 1
+    INTERFACE = INTERFACE
     __version__ = "0"
 
     def JsonReader(self, *_: object, **__: object) -> Any:  # noqa: N802 - as in the wheel

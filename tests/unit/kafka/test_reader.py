@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 
 from k2i_core.errors import ConfigError, DataLossError, ErrorKind, UnavailableError
+from k2i_core.kafka.queue import MessageQueue
 from k2i_core.kafka.reader import PartitionReader
 from k2i_core.kafka.settings import KafkaSettings, Secrets
 from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
@@ -107,7 +108,7 @@ class Scene:
         self.topic_checks = 0
         self.topic_problem = topic_problem
         self.reader = PartitionReader(
-            self.consumer,
+            MessageQueue(self.consumer, "orders"),
             {ZERO: 10, ONE: 20},
             settings=KafkaSettings(
                 bootstrap_servers="x",
