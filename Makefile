@@ -59,7 +59,7 @@ test: setup ## Every test, on real services that it starts and stops itself
 
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
-	$(BIN)/python -m pytest tests/e2e tests/property -m soak --soak-seconds $(SECONDS) --timeout 0
+	$(BIN)/python -m pytest tests/e2e tests/property tests/integration/test_evolution_orders.py -m soak --soak-seconds $(SECONDS) --timeout 0
 
 bench: setup ## Speed against the targets, half an hour; ARGS="--only throughput --rows 2000000"
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,6 +1,7 @@
 """`k2i table show|plan|accept-gap|rewind`: ledger and columns, and what only a person decides."""
 
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -106,7 +107,8 @@ def plan(
 def _planned_source(source: SourcePlan) -> dict[str, object]:
     return {
         "source": source.source,
-        "schema_id": source.schema_id,
+        # A number, or the text of what other registries have.
+        "schema_id": str(id_) if isinstance(id_ := source.schema_id, UUID) else id_,
         "problem": source.problem,
         "changes": [
             {"column": change.column, "change": change.says, "verdict": change.verdict}

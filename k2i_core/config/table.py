@@ -245,7 +245,9 @@ class Table(Section):
         default=SchemaEvolution.ADD_COLUMNS,
         description="What an unknown field in a record does. strict: the record becomes a dead "
         "letter. add_columns: the column is added as optional, and int may become long, float "
-        "double, a decimal longer. full: required columns may become optional, too.",
+        "double, a decimal longer. full: columns are also renamed (by Avro's aliases, Protobuf's "
+        "numbers, JSON Schema's id), and required ones become optional where records may lack "
+        "them.",
         examples=["add_columns"],
     )
     properties: Annotated[FreeMapping, Scalars(_check_property)] = Field(

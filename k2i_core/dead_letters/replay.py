@@ -27,10 +27,10 @@ from k2i_core.dead_letters.states import (
     unseen,
 )
 from k2i_core.errors import ConfigError, ConflictError, ErrorKind, FencedError, UnavailableError
+from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.replaying import REPLAY_OPERATION, Replay, decide_replay
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
 from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms, no_schemas
@@ -67,7 +67,7 @@ def unobserved(_step: LetterStep) -> None:
 
 def row_columns(table: Table) -> pa.Schema:
     """Return a table's own columns, without `_kafka`."""
-    schema = arrow_schema(table.schema())
+    schema = table_columns(table)
     return pa.schema([column for column in schema if column.name != KAFKA_COLUMN])
 
 

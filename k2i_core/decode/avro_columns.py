@@ -28,6 +28,9 @@
 
 Every column is optional, so that records of older and newer schemas fit one table. The version is
 kept in the table: a table made with version 1 is read with version 1 for ever.
+
+The columns carry what the schema says besides: the names that a field had before (`aliases`), and
+whether it may be null.
 """
 
 from collections.abc import Iterator
@@ -38,8 +41,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from k2i_core.decode.arrow import map_type
 from k2i_core.decode.avro_schema import AvroType, Kind
 from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.schema.identity import Identity, identified
 
 MAPPING_VERSION = 1
 
@@ -116,6 +121,12 @@ class Column:
     names: tuple[str, ...] = ()
 
     @property
+    def is_never_null(self) -> bool:
+        """Whether every record has a value here."""
+        has_null = any(part.avro.kind is Kind.NULL for part in self.parts)
+        return self.shape is not Shape.OPTIONAL and not (self.shape is Shape.MEMBERS and has_null)
+
+    @property
     def stored(self) -> Iterator[tuple[int, str, "Column"]]:
         """Parts that hold something, with their place and name."""
         for place, (name, part) in enumerate(zip(self.names, self.parts, strict=True)):
@@ -160,15 +171,15 @@ def _plan(  # noqa: PLR0911 - one return a kind
             element = _plan(avro.parts[0][1], f"{path}[]", inside)
             if element.shape is Shape.NOTHING:
                 return Column(avro, Shape.JSON, pa.string(), path)
-            type_ = pa.list_(pa.field("element", element.type))
+            type_ = pa.list_(_field("element", element))
             return Column(avro, Shape.LIST, type_, path, (element,), ("element",))
         case Kind.MAP:
             value = _plan(avro.parts[0][1], f"{path}{{}}", inside)
             if value.shape is Shape.NOTHING:
                 return Column(avro, Shape.JSON, pa.string(), path)
-            return Column(
-                avro, Shape.MAP, pa.map_(pa.string(), value.type), path, (value,), ("value",)
-            )
+            key = pa.field("key", pa.string(), nullable=False)
+            type_ = map_type(key, _field("value", value))
+            return Column(avro, Shape.MAP, type_, path, (value,), ("value",))
         case _:
             return Column(avro, Shape.LEAF, _leaf_type(avro), path)
 
@@ -225,11 +236,21 @@ def _member_names(avro: AvroType) -> tuple[str, ...]:
 def _struct(
     avro: AvroType, shape: Shape, path: str, parts: tuple[Column, ...], names: tuple[str, ...]
 ) -> Column:
-    fields: list[pa.Field[Any]] = [
-        pa.field(name, part.type)
+    fields = [
+        # Of several members of a union, all but one are null.
+        _field(name, part, avro.aliases.get(name, ()), is_member=shape is Shape.MEMBERS)
         for name, part in zip(names, parts, strict=True)
         if part.shape is not Shape.NOTHING
     ]
     if not fields:
         return Column(avro, Shape.NOTHING, pa.null(), path, parts, names)
     return Column(avro, shape, pa.struct(fields), path, parts, names)
+
+
+def _field(
+    name: str, column: Column, aliases: tuple[str, ...] = (), *, is_member: bool = False
+) -> "pa.Field[Any]":
+    never_null = column.is_never_null and not is_member
+    return identified(
+        pa.field(name, column.type), Identity(former_names=aliases), never_null=never_null
+    )

@@ -48,6 +48,7 @@ class AvroType:
         name: Full name of a record, enum or fixed; the kind's own name otherwise.
         logical: One of `LOGICAL_KINDS`, where it applies.
         parts: Fields of a record by name, element of an array, value of a map, branches of a union.
+        aliases: Names that fields of a record had before, by their name now.
         byte_count: Of a fixed.
         precision: Of a decimal.
         scale: Of a decimal.
@@ -58,6 +59,7 @@ class AvroType:
     logical: str | None = None
     symbols: tuple[str, ...] = ()
     parts: list[tuple[str, "AvroType"]] = field(default_factory=list[tuple[str, "AvroType"]])
+    aliases: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     byte_count: int = 0
     precision: int = 0
     scale: int = 0
@@ -180,6 +182,8 @@ class _Parser:
                 raise UnusableSchemaError(message)
             name = str(described_field["name"])
             made.parts.append((name, self.read(described_field.get("type"), inner)))
+            if isinstance(aliases := described_field.get("aliases"), list):
+                made.aliases[name] = tuple(str(alias) for alias in cast("list[Any]", aliases))
         if len({name.casefold() for name, _ in made.parts}) < len(made.parts):
             message = "two fields of a record have the same name, apart from letter case"
             raise UnusableSchemaError(message)

@@ -6,7 +6,7 @@ a record of it holds in that column, the table cannot take it, or cannot tell wh
 | the writer's schema | the table |
 |---|---|
 | a type of which no value is kept (see `conform`) | another type |
-| a column whose name differs in letter case only | a column |
+| a column that cannot be told from another one by its name or number | a column |
 | – | a required column |
 """
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from k2i_core.decode.arrow import AnyField
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.identity import clashes, known_by, matched
 
 CanHold: TypeAlias = Callable[[pa.DataType, pa.DataType, str | None], bool]
 """Writer's type, table's type, time format → whether any value of the one fits the other."""
@@ -44,17 +45,22 @@ def contradictions(
     writer_schema: pa.Schema,
     time_formats: Mapping[str, str],
     can_hold: CanHold,
+    *,
+    by_identity: bool = False,
 ) -> tuple[Contradiction, ...]:
     """Compare columns, at every level.
 
     Args:
         table_schema: Without `_kafka`, and with what the writer's rows may add.
         writer_schema: The columns of one schema.
-        time_formats: Path of a timestamp → `epoch_s`, `epoch_ms` or `epoch_us`.
+        time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
         can_hold: Of the format.
+        by_identity: Columns are known under other names, too.
 
     """
-    comparing = _Comparing(time_formats, can_hold)
+    comparing = _Comparing(
+        known_by(time_formats, table_schema, table_schema), can_hold, by_identity
+    )
     return tuple(comparing.fields(list(table_schema), list(writer_schema), ""))
 
 
@@ -62,27 +68,32 @@ def contradictions(
 class _Comparing:
     time_formats: Mapping[str, str]
     can_hold: CanHold
+    by_identity: bool
 
     def fields(
         self, table: list[AnyField], writer: list[AnyField], path: str
     ) -> Iterator[Contradiction]:
-        known = {field.name: field for field in table}
-        spelled = {field.name.casefold(): field.name for field in table}
-        if not path:
-            spelled[KAFKA_COLUMN.casefold()] = KAFKA_COLUMN
+        found = matched(table, writer, by_identity=self.by_identity)
+        # k2i's own column is nobody else's, whatever the letter case.
+        own = [] if path else [pa.field(KAFKA_COLUMN, pa.null())]
+        reasons = clashes([*table, *own], writer, found, by_identity=self.by_identity)
         for field in writer:
             where = f"{path}{field.name}"
-            if field.name in known:
-                yield from self._types(known[field.name].type, field.type, where)
-            elif (other := spelled.get(field.name.casefold())) is not None:
-                yield Contradiction(where, f'differs only in letter case from "{other}"')
-        written = {field.name for field in writer}
+            if field.name in reasons:
+                yield Contradiction(where, reasons[field.name])
+            elif field.name in found:
+                column = found[field.name]
+                time_format = self.time_formats.get(column.name) if not path else None
+                yield from self._types(column.type, field.type, where, time_format)
+        kept = {field.name for field in found.values()}
         for field in table:
-            if not field.nullable and field.name not in written:
+            if not field.nullable and field.name not in kept:
                 reason = "the table requires it, the records lack it"
                 yield Contradiction(f"{path}{field.name}", reason)
 
-    def _types(self, table: pa.DataType, writer: pa.DataType, path: str) -> Iterator[Contradiction]:
+    def _types(
+        self, table: pa.DataType, writer: pa.DataType, path: str, time_format: str | None = None
+    ) -> Iterator[Contradiction]:
         if isinstance(table, pa.StructType) and isinstance(writer, pa.StructType):
             yield from self.fields(list(table), list(writer), f"{path}.")
         elif isinstance(table, pa.ListType) and isinstance(writer, pa.ListType):
@@ -90,6 +101,6 @@ class _Comparing:
         elif isinstance(table, pa.MapType) and isinstance(writer, pa.MapType):
             yield from self._types(table.key_type, writer.key_type, f"{path}{{}}")
             yield from self._types(table.item_type, writer.item_type, f"{path}{{}}")
-        elif not self.can_hold(writer, table, self.time_formats.get(path)):
+        elif not self.can_hold(writer, table, time_format):
             texts = arrow_type_text(table), arrow_type_text(writer)
             yield Contradiction(path, "the table has {}, the records have {}".format(*texts))

@@ -17,8 +17,9 @@
 | `$ref` into the schema or its references | what is there |
 | everything else, and a schema inside itself | no column; a column of what records hold, if any |
 
-Every column is optional. What else the schema demands (bounds, patterns, required properties) is
-between the producer and the registry.
+Every column is optional. What else the schema demands (bounds, patterns) is between the producer
+and the registry. The columns carry what it says besides: the property's `id`, by which it is known
+after it was renamed, and whether it may be missing or null.
 """
 
 import json
@@ -30,6 +31,7 @@ import pyarrow as pa
 
 from k2i_core.decode.json_values import spell
 from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.schema.identity import Identity, identified
 from k2i_core.schema.registered import WriterSchema
 
 MAPPING_VERSION = 1
@@ -142,21 +144,28 @@ class _Reader:
     ) -> pa.DataType | None:
         properties = described.get("properties")
         if isinstance(properties, Mapping) and properties:
-            fields = list(self._fields(cast("Mapping[str, object]", properties), document, inside))
+            fields = list(self._fields(described, document, inside))
             return pa.struct(fields) if fields else None
         value = self.type_of(described.get("additionalProperties"), document, inside)
         return None if value is None else pa.map_(pa.string(), value)
 
     def _fields(
-        self, properties: Mapping[str, object], document: str, inside: tuple[int, ...]
+        self, described: Mapping[str, Any], document: str, inside: tuple[int, ...]
     ) -> "Iterable[pa.Field[Any]]":
         seen: set[str] = set()
+        required = described.get("required")
+        properties = cast("Mapping[str, object]", described["properties"])
         for name, node in properties.items():
             type_ = self.type_of(node, document, inside)
             # A table could not tell two names apart that differ only in letter case.
             if type_ is not None and name and name.casefold() not in seen:
                 seen.add(name.casefold())
-                yield pa.field(name, type_)
+                is_required = isinstance(required, list) and name in required
+                yield identified(
+                    pa.field(name, type_),
+                    _identity(node),
+                    never_null=is_required and not _may_be_null(node),
+                )
 
     def _referred(self, reference: str, document: str) -> tuple[object, str]:
         name, _, pointer = reference.partition("#")
@@ -185,3 +194,15 @@ def _only(branches: list[object]) -> object | None:
         )
     ]
     return others[0] if len(others) == 1 else None
+
+
+def _identity(node: object) -> Identity:
+    """Return what a property is known by: its `id`, as a text or a number."""
+    id_ = cast("Mapping[str, object]", node).get("id") if isinstance(node, Mapping) else None
+    return Identity(str(id_)) if isinstance(id_, str | int) else Identity()
+
+
+def _may_be_null(node: object) -> bool:
+    """Tell whether a property allows null; a reference, whatever it leads to, might."""
+    kind = cast("Mapping[str, object]", node).get("type") if isinstance(node, Mapping) else None
+    return not isinstance(kind, str)

@@ -24,6 +24,9 @@
 A field that a record lacks is null where the schema can tell (`optional`, oneof, messages, proto2)
 and zero, empty or false where it cannot. The version is kept in the table: a table made with
 version 1 is read with version 1 for ever.
+
+The columns carry what the schema says besides: the field's number, which stays when it is renamed,
+and whether it may be null.
 """
 
 from dataclasses import dataclass
@@ -34,8 +37,9 @@ from typing import Any
 import pyarrow as pa
 
 from k2i_core.decode.arrow import map_type
-from k2i_core.decode.proto_schema import Kind, Message, MessageField
+from k2i_core.decode.proto_schema import Kind, Message, MessageField, Presence
 from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.schema.identity import Identity, identified
 
 MAPPING_VERSION = 1
 
@@ -112,6 +116,13 @@ class Column:
         """Whether there is a column."""
         return self.shape is not Shape.NOTHING
 
+    @property
+    def as_field(self) -> "pa.Field[Any]":
+        """The column itself, optional, known by its number."""
+        never_null = self.field.is_repeated or self.field.presence is not Presence.NULL
+        identity = Identity(str(self.field.number))
+        return identified(pa.field(self.field.name, self.type), identity, never_null=never_null)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
@@ -123,7 +134,7 @@ class Row:
     @property
     def fields(self) -> "list[pa.Field[Any]]":
         """The columns that hold something."""
-        return [pa.field(c.field.name, c.type) for c in self.columns if c.is_stored]
+        return [column.as_field for column in self.columns if column.is_stored]
 
 
 def plan_message(message: Message) -> Row:
@@ -176,7 +187,7 @@ def _plan_element(
     if message.name in _JSON_MESSAGES or message in around:
         return Shape.JSON, pa.string(), ()
     parts = _plan_fields(message, path, around)
-    fields = [pa.field(part.field.name, part.type) for part in parts if part.is_stored]
+    fields = [part.as_field for part in parts if part.is_stored]
     if not fields:
         return Shape.NOTHING, pa.null(), parts
     return Shape.STRUCT, pa.struct(fields), parts

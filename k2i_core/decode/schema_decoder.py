@@ -7,6 +7,8 @@
 
 A schema is looked at once; a record costs Python only when it is bad. When the decoder may add
 columns, it proposes what the schemas of all readable records need, before anything is a row.
+
+Columns that were renamed meet under the writer's names, and get the table's afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +35,7 @@ from k2i_core.decode.schema_frames import (
 )
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.records import DecodedValues
+from k2i_core.schema.identity import in_names_of, known_by, relabelled, was_renamed
 from k2i_core.schema.registered import NoSuchSchema, SchemaId, WriterSchema
 
 NO_FORMATS: Mapping[str, str] = MappingProxyType({})
@@ -72,11 +75,13 @@ class Target:
         row_schema: The columns, without `_kafka`.
         time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
         may_add_columns: Propose columns that the table lacks, instead of refusing the record.
+        may_rename: Propose names and nulls, too, and know columns under other names.
     """
 
     row_schema: pa.Schema
     time_formats: Mapping[str, str]
     may_add_columns: bool
+    may_rename: bool = False
 
 
 class SchemaDecoder:
@@ -89,6 +94,7 @@ class SchemaDecoder:
         make_reader: Callable[[WriterSchema], WriterReader],
         *,
         may_add_columns: bool = False,
+        may_rename: bool = False,
         time_formats: Mapping[str, str] = NO_FORMATS,
     ) -> None:
         """Bind the schemas.
@@ -98,10 +104,11 @@ class SchemaDecoder:
             schemas: What the ids in the records mean; or the schema of records without a frame.
             make_reader: Raises `UnusableSchemaError`; asked once a schema.
             may_add_columns: Propose columns that the table lacks, instead of refusing the record.
+            may_rename: Propose names and nulls, too, and know columns under other names.
             time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
 
         """
-        self._target = Target(row_schema, time_formats, may_add_columns)
+        self._target = Target(row_schema, time_formats, may_add_columns, may_rename)
         self._schemas = schemas
         self._make_reader = make_reader
         # Written by any thread: whichever is last, the readers of one schema are alike.
@@ -176,10 +183,13 @@ def made_of(
     if target.may_add_columns:
         wanted = target.row_schema
         for piece in pieces:
-            wanted = grown(wanted, piece.rows.schema) if len(piece.places) else wanted
+            if len(piece.places):
+                wanted = grown(wanted, piece.rows.schema, may_rename=target.may_rename)
         if wanted is not target.row_schema:
             return DecodedValues(no_rows(target.row_schema), proposed_schema=wanted)
-    rows, kept = assembled(pieces, faults, target.row_schema, target.time_formats)
+    rows, kept = assembled(
+        pieces, faults, target.row_schema, target.time_formats, by_identity=target.may_rename
+    )
     assert len(kept) + len(faults) == len(numbers)
     if not faults:
         return DecodedValues(rows)
@@ -193,7 +203,12 @@ def made_of(
 
 
 def assembled(
-    pieces: list[Piece], faults: Faults, row_schema: pa.Schema, time_formats: Mapping[str, str]
+    pieces: list[Piece],
+    faults: Faults,
+    row_schema: pa.Schema,
+    time_formats: Mapping[str, str],
+    *,
+    by_identity: bool = False,
 ) -> tuple[pa.RecordBatch, Integers]:
     """Make the table's rows of the writers', in the order of the values.
 
@@ -202,15 +217,22 @@ def assembled(
         faults: Values whose rows do not fit are added.
         row_schema: Of the table.
         time_formats: As `conform`.
+        by_identity: Columns are known under other names, too.
 
     Returns:
         The rows that fit, and which value each is made of.
 
     """
+    may_be_renamed = by_identity or was_renamed(list(row_schema))
     batches: list[pa.RecordBatch] = []
     places: list[Integers] = []
     for piece in pieces:
-        rows, unfit = conform(piece.rows, row_schema, time_formats)
+        names = row_schema
+        if may_be_renamed:
+            names = in_names_of(row_schema, piece.rows.schema, by_identity=by_identity)
+        rows, unfit = conform(piece.rows, names, known_by(time_formats, row_schema, names))
+        if names is not row_schema:
+            rows = relabelled(rows, row_schema)
         kept = piece.places
         if unfit:
             faults.update({int(kept[row]): fault for row, fault in unfit.items()})
@@ -219,13 +241,13 @@ def assembled(
             rows, kept = rows.filter(flags(is_fit)), kept[is_fit]
         batches.append(rows)
         places.append(kept)
-    return _in_order(batches, places, row_schema)
+    return in_order(batches, places, row_schema)
 
 
-def _in_order(
+def in_order(
     batches: list[pa.RecordBatch], places: list[Integers], row_schema: pa.Schema
 ) -> tuple[pa.RecordBatch, Integers]:
-    """Put the rows of all pieces into the order of the values."""
+    """Put rows into the order of the values that they are made of, ascending `places`."""
     if not batches:
         return no_rows(row_schema), np.zeros(0, np.int64)
     if len(batches) == 1:

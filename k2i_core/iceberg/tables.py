@@ -1,15 +1,15 @@
 """Making tables fit the rows: create, adopt what exists, evolve.
 
 A table is only ever changed so that more rows fit (`schema.diff` says how, the pipeline's policy
-how far): columns are added, widened, made optional. Everything else about a table that exists is
-its owner's: partition spec, sort order and properties are taken as they are, and differences from
-the pipeline file are reported, not repaired.
+how far): columns are added, widened, made optional, renamed. Everything else about a table that
+exists is its owner's: partition spec, sort order and properties are taken as they are, and
+differences from the pipeline file are reported, not repaired.
 
 Safe under races: creation lets the catalog decide who was first and adopts the winner's table;
 every schema change asserts the schema it was made from and starts over when another one landed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, Par
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.table.update import AssertCurrentSchemaId, AssertTableUUID, SetPropertiesUpdate
+from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.transforms import IdentityTransform, Transform, parse_transform
 from pyiceberg.types import NestedField
 
@@ -32,10 +34,21 @@ from k2i_core.errors import (
     IncompatibleSchemaError,
     UnavailableError,
 )
+from k2i_core.iceberg.column_names import names_properties, table_columns
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.types import arrow_schema, iceberg_schema, iceberg_type
+from k2i_core.iceberg.types import iceberg_schema, iceberg_type
 from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE
-from k2i_core.schema.changes import AddColumn, MakeOptional, SchemaDiff, Widen, diff
+from k2i_core.schema.changes import (
+    AddColumn,
+    Change,
+    Identify,
+    MakeOptional,
+    Rename,
+    SchemaDiff,
+    Widen,
+    apply,
+    diff,
+)
 from k2i_core.schema.evolution import SchemaEvolution
 
 DEFAULT_PROPERTIES: Mapping[str, str] = {
@@ -100,7 +113,7 @@ class ReadyTable:
 
     Attributes:
         created: By this call; False when it was there.
-        schema: Its columns in Arrow's types with field ids, `_kafka` last.
+        schema: Its columns in Arrow's types with field ids and identities, `_kafka` last.
         notes: Where it differs from the settings, for people.
     """
 
@@ -143,7 +156,9 @@ def create_or_adopt(
             table = _create(catalog, identifier, wanted, settings)
         except (ConflictError, CommitStateUnknownError):
             continue  # somebody created it, perhaps this very request: look again
-        return ReadyTable(table, True, arrow_schema(table.schema()))  # noqa: FBT003
+        # Once more, because what its columns are known by needs their field ids.
+        table, schema = _evolve(catalog, identifier, wanted, evolution)
+        return ReadyTable(table, True, schema)  # noqa: FBT003
     message = f"table={identifier} was created and dropped {RACE_COUNT_MAX} times meanwhile"
     raise UnavailableError(message)
 
@@ -260,8 +275,13 @@ def _evolve(
     for _ in range(RACE_COUNT_MAX):
         with translated(f"load table {identifier}"):
             table = catalog.load_table(identifier)
-        current = arrow_schema(table.schema())
-        needed = diff(current, wanted, table_is_empty=not table.metadata.snapshots)
+        current = table_columns(table)
+        needed = diff(
+            current,
+            wanted,
+            table_is_empty=not table.metadata.snapshots,
+            by_identity=evolution is SchemaEvolution.FULL,
+        )
         if refusals := needed.refusals(evolution):
             message = (
                 f"rows do not fit table={identifier}: {'; '.join(refusals)}; change the table, the "
@@ -272,29 +292,52 @@ def _evolve(
             return table, current
         try:
             with translated(f"change the schema of table {identifier}"):
-                _apply(table, needed)
+                _apply(table, needed, apply(current, needed))
         except (ConflictError, CommitStateUnknownError):
             pass  # another change landed, or perhaps ours: compare again
     message = f"the schema of table={identifier} changed {RACE_COUNT_MAX} times meanwhile"
     raise UnavailableError(message)
 
 
-def _apply(table: Table, needed: SchemaDiff) -> None:
-    """Send all changes in one request; PyIceberg asserts the schema they were made from."""
+def _apply(table: Table, needed: SchemaDiff, columns: pa.Schema) -> None:
+    """Send all changes in one request that asserts the schema they were made from."""
+    if all(isinstance(change, Identify) for change in needed.changes):
+        metadata = table.metadata
+        properties = names_properties(columns, table.schema())
+        # Not by PyIceberg's transaction, which asserts no schema where none is changed: the names
+        # of a rename that another worker commits meanwhile would be lost.
+        asserted = (
+            AssertTableUUID(uuid=metadata.table_uuid),
+            AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
+        )
+        table.catalog.commit_table(table, asserted, (SetPropertiesUpdate(updates=properties),))
+        return
     names = {field.name for field in table.schema().fields}
     adds_required = any(isinstance(c, AddColumn) and c.required for c in needed.changes)
-    with table.update_schema(allow_incompatible_changes=adds_required) as update:
-        for change in needed.changes:
-            match change:
-                case AddColumn():
-                    kind = iceberg_type(change.type)
-                    update.add_column(change.path, kind, required=change.required)
-                    if len(change.path) == 1 and KAFKA_COLUMN in names:
-                        update.move_before(change.path, KAFKA_COLUMN)
-                case Widen():
-                    update.update_column(change.path, field_type=iceberg_type(change.after))
-                case MakeOptional():
-                    update.make_column_optional(change.path)
+    with table.transaction() as transaction:
+        with transaction.update_schema(allow_incompatible_changes=adds_required) as update:
+            for change in needed.changes:
+                _stage(update, change, names)
+        properties = names_properties(columns, transaction.table_metadata.schema())
+        if properties:
+            transaction.set_properties(properties)
+
+
+def _stage(update: UpdateSchema, change: Change, names: Collection[str]) -> None:
+    match change:
+        case AddColumn():
+            kind = iceberg_type(change.type)
+            update.add_column(change.path, kind, required=change.required)
+            if len(change.path) == 1 and KAFKA_COLUMN in names:
+                update.move_before(change.path, KAFKA_COLUMN)
+        case Widen():
+            update.update_column(change.path, field_type=iceberg_type(change.after))
+        case MakeOptional():
+            update.make_column_optional(change.path)
+        case Rename():
+            update.rename_column(change.path, change.name)
+        case Identify():
+            pass  # A property says it, not the schema.
 
 
 def _differences(table: Table, settings: TableSettings) -> tuple[str, ...]:

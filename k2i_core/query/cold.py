@@ -16,11 +16,12 @@ from pyparsing import ParseBaseException
 
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.ancestry import read_entry
+from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ledger import Entry
+from k2i_core.schema.identity import was_renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,15 @@ class ColdTable:
     Attributes:
         table: As PyIceberg has it; its current snapshot is what is read.
         entry: The ledger of that snapshot; None when k2i never committed to it.
-        schema: The table's columns, `_kafka` last.
+        schema: The table's columns, `_kafka` last, with what they are known by.
+        was_renamed: Whether a column had another name before.
         loaded_boot_seconds: When.
     """
 
     table: Table
     entry: Entry | None
     schema: pa.Schema
+    was_renamed: bool
     loaded_boot_seconds: float
 
     @property
@@ -74,7 +77,8 @@ def load_cold(gateway: PyIcebergGateway, boot_seconds: float) -> ColdTable:
     view = gateway.load()
     table = _table_of(view)
     entry = read_entry(view, partial(gateway.has_live_entry, view))
-    return ColdTable(table, entry, arrow_schema(table.schema()), boot_seconds)
+    schema = table_columns(table)
+    return ColdTable(table, entry, schema, was_renamed(list(schema)), boot_seconds)
 
 
 def _table_of(view: TableView) -> Table:

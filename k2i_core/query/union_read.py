@@ -32,6 +32,7 @@ from k2i_core.query.cold import ColdTable, arrow_filter, load_cold, parse_filter
 from k2i_core.query.hot_rows import hot_batches
 from k2i_core.query.seam import Seam, find_seam
 from k2i_core.records import KAFKA_COLUMN
+from k2i_core.schema.identity import in_names_of, relabelled
 
 ATTEMPTS_MAX = 4
 """Looks at pages and table until they fit. More waits longer in the rare case; fewer shows a
@@ -134,6 +135,13 @@ class UnionView:
 
 def _names(columns: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if columns is None else tuple(columns)
+
+
+def _in_names_of_the_table(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return hot rows from before a rename under the names of now: field ids tell."""
+    written = batch.schema
+    renamed = in_names_of(written, schema, by_identity=True)
+    return batch if renamed is written else relabelled(batch, renamed)
 
 
 def _conformed(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -312,6 +320,8 @@ class UnionTable:
             hot = tuple(hot_batches(self._reader(cold), seam.chosen))
         except EvictedError:
             return None
+        if cold.was_renamed:
+            hot = tuple(_in_names_of_the_table(batch, cold.schema) for batch in hot)
         known = set(cold.schema.names)
         if any(not known.issuperset(batch.schema.names) for batch in hot):
             # The table was given columns since: a newer load knows them.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline, StartPolicy
 from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.tables import with_kafka
 from k2i_core.iceberg.types import arrow_schema
 from k2i_core.ingest.ports import Source
@@ -167,7 +168,7 @@ def _schema_problems(pipeline: Pipeline, inspected: InspectedTable) -> tuple[str
     declared = pipeline.declared_columns()
     if declared is None:
         return ()
-    current = arrow_schema(inspected.table.schema())
+    current = table_columns(inspected.table)
     found = diff(current, with_kafka(to_arrow_schema(declared)))
     return (
         *(str(change) for change in found.changes),

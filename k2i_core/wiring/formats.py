@@ -41,6 +41,8 @@ from k2i_core.ingest.ports import Decoder
 from k2i_core.native import find_native
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.identity import known_by
 from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.wiring.key_format import KeyFormat
 from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
@@ -114,8 +116,15 @@ class Formats:
 
     def make_decoder(self, row_schema: pa.Schema) -> Decoder:
         """Return a decoder of records for the current columns."""
-        may_add_columns = self._pipeline.table.schema_evolution != "strict"
+        may_add_columns = self._pipeline.table.schema_evolution is not SchemaEvolution.STRICT
         return self._record_decoder(row_schema, may_add_columns=may_add_columns)
+
+    @property
+    def may_rename(self) -> bool:
+        """Whether columns are known under other names, and get them."""
+        # Transforms name the records' columns, and would not follow.
+        is_full = self._pipeline.table.schema_evolution is SchemaEvolution.FULL
+        return is_full and not self._pipeline.transforms
 
     def describe_registry(self) -> str | None:
         """Ask the registry once, and say what it answers; None without a registry.
@@ -188,6 +197,7 @@ class Formats:
             columns,
             self._time_formats(),
             json_can_hold if is_json else can_hold,
+            by_identity=self.may_rename,
         )
 
     def _time_formats(self) -> dict[str, str]:
@@ -250,7 +260,7 @@ class Formats:
     def _decoder(  # noqa: PLR0911 - one return a format
         self, row_schema: pa.Schema, *, may_add_columns: bool
     ) -> ValueDecoder:
-        time_formats = self._time_formats()
+        time_formats = known_by(self._time_formats(), row_schema, row_schema)
         match self._pipeline.format.value:
             case "json":
                 return self._json_decoder(row_schema, may_add_columns=may_add_columns)
@@ -281,6 +291,10 @@ class Formats:
                     self._schemas,
                     self._readers.columns_of,
                     may_add_columns=may_add_columns,
+                    may_rename=self.may_rename,
+                    make_renamed=lambda renamed: self._json_decoder(
+                        renamed, table_schema=row_schema, may_add_columns=False
+                    ),
                 )
             case "avro" | "protobuf":
                 readers = self._readers
@@ -292,13 +306,18 @@ class Formats:
                     schemas,
                     readers.make,
                     may_add_columns=may_add_columns,
+                    may_rename=self.may_rename,
                     time_formats=time_formats,
                 )
 
     def _json_decoder(
-        self, row_schema: pa.Schema, *, may_add_columns: bool
+        self,
+        row_schema: pa.Schema,
+        *,
+        may_add_columns: bool,
+        table_schema: pa.Schema | None = None,
     ) -> NativeJsonDecoder | JsonDecoder:
-        time_formats = self._time_formats()
+        time_formats = known_by(self._time_formats(), table_schema or row_schema, row_schema)
         decoder = JsonDecoder(
             row_schema, time_formats=time_formats, may_add_columns=may_add_columns
         )

@@ -12,8 +12,8 @@ from pyiceberg.table import Table
 from k2i_core.config import Pipeline
 from k2i_core.decode.growth import grown
 from k2i_core.errors import ConfigError, CorruptionError, ErrorKind
+from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.properties import change_property
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.arrow_types import from_arrow, to_arrow_schema
 from k2i_core.schema.iceberg_types import StructType
@@ -53,7 +53,7 @@ class RecordColumns:
             CorruptionError: The property was changed by somebody else.
 
         """
-        own = without_kafka(arrow_schema(table.schema()))
+        own = without_kafka(table_columns(table))
         if self.transforms is None:
             return own
         stored = table.properties.get(COLUMNS_PROPERTY)

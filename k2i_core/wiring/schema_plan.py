@@ -7,11 +7,12 @@ import pyarrow as pa
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
-from k2i_core.decode.growth import additions, grown
+from k2i_core.decode.growth import grown, needed_changes
+from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.tables import load_if_exists
-from k2i_core.iceberg.types import arrow_schema
 from k2i_core.schema.changes import AddColumn, SchemaDiff, apply, diff, path_text
 from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.registered import SchemaId
 from k2i_core.wiring.formats import Formats, LatestSchema
 from k2i_core.wiring.record_columns import RecordColumns, without_kafka
 from k2i_core.wiring.settings import catalog_opener, declared_schema
@@ -46,7 +47,7 @@ class SourcePlan:
     """
 
     source: str
-    schema_id: int | None
+    schema_id: SchemaId | None
     changes: tuple[PlannedChange, ...] = ()
     problem: str | None = None
 
@@ -75,7 +76,7 @@ def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
     """
     formats, records = Formats(pipeline, clock), RecordColumns(pipeline)
     table = load_if_exists(catalog_opener(pipeline)(), pipeline.table.identifier)
-    columns = None if table is None else without_kafka(arrow_schema(table.schema()))
+    columns = None if table is None else without_kafka(table_columns(table))
     is_empty = table is None or not table.metadata.snapshots
     evolution = pipeline.table.schema_evolution
     sources: list[SourcePlan] = []
@@ -109,7 +110,8 @@ def _declared_changes(
 ) -> tuple[PlannedChange, ...]:
     if columns is None:
         return _created(declared)
-    needed = diff(columns, declared, table_is_empty=is_empty)
+    may_rename = evolution is SchemaEvolution.FULL
+    needed = diff(columns, declared, table_is_empty=is_empty, by_identity=may_rename)
     changes = [
         PlannedChange(
             path_text(change.path),
@@ -133,7 +135,8 @@ def _source_plan(
         return SourcePlan(latest.source, latest.schema_id, problem=latest.problem)
     if columns is None:
         return SourcePlan(latest.source, latest.schema_id, _created(latest.columns))
-    wanted = SchemaDiff(additions(columns, latest.columns))
+    may_rename = formats.may_rename
+    wanted = SchemaDiff(needed_changes(columns, latest.columns, may_rename=may_rename))
     refused = {change for change in wanted.changes if SchemaDiff((change,)).refusals(evolution)}
     allowed = SchemaDiff(tuple(change for change in wanted.changes if change not in refused))
     changes = [

@@ -140,10 +140,12 @@ def test_a_missing_column_is_null_unless_the_table_requires_it():
     found = diff(
         schema_of("a: int not null, s: struct<x: int not null>"), schema_of("s: struct<y: int>")
     )
-    assert found.incompatibilities == (
-        Incompatible(("s", "x"), "the table requires it, the rows lack it"),
-        Incompatible(("a",), "the table requires it, the rows lack it"),
-    )
+    assert [change for change in found.changes if isinstance(change, MakeOptional)] == [
+        MakeOptional(("s", "x"), is_missing=True),
+        MakeOptional(("a",), is_missing=True),
+    ]
+    assert not found.is_allowed(SchemaEvolution.ADD_COLUMNS)
+    assert found.is_allowed(SchemaEvolution.FULL)
     empty_struct = pa.schema([pa.field("s", pa.struct([]))])
     assert not diff(schema_of("s: struct<x: int not null>"), empty_struct).is_empty
 
