@@ -28,7 +28,8 @@ def validate(
     Exit codes: 0 all right, 2 the file is wrong, 3 something it names does not answer.
     """
     pipeline = read_pipeline(pipeline_file, overrides)
-    checks = _ask(pipeline, connect=connect) if connect or pipeline.checks else []
+    has_own_sql = pipeline.checks or pipeline.transforms or pipeline.privacy is not None
+    checks = _ask(pipeline, connect=connect) if connect or has_own_sql else []
     if as_json:
         print_json(
             {

@@ -14,6 +14,7 @@ from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
+from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
@@ -42,10 +43,11 @@ class Sections:
     serve: Serve | None
     checks: tuple[Check, ...] = ()
     transforms: tuple[Transform, ...] = ()
+    privacy: Privacy | None = None
 
     def table_columns(self) -> Sequence[IcebergField] | None:
         """Return the table's columns as far as the file alone tells; None for none."""
-        if self.table is None or self.transforms:
+        if self.table is None or self.transforms or self.privacy:
             return None
         return declared_columns(self.format, self.table)
 

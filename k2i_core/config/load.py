@@ -22,6 +22,7 @@ from k2i_core.config.overlay import (
     substitute,
 )
 from k2i_core.config.pipeline import Pipeline
+from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
@@ -178,6 +179,7 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
         serve=section("serve", Serve),
         checks=sections_of("checks", Check),
         transforms=sections_of("transforms", Transform),
+        privacy=section("privacy", Privacy) if "privacy" in tree else None,
     )
 
 

@@ -13,6 +13,7 @@ from k2i_core.config.kafka import Kafka
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.orchestration import Orchestration
+from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
@@ -93,6 +94,11 @@ class Pipeline(Section):
         description="What is made of the columns of the records, step by step. table.columns are "
         "then those of the records, and the table's follow from them.",
         examples=[[{"rename": {"ts": "created_at"}}, {"filter": "amount > 0"}]],
+    )
+    privacy: Privacy | None = Field(
+        default=None,
+        description="What must not be written plainly: not to hot rows, files or dead letters.",
+        examples=[{"columns": {"email": "hash"}, "secret": "${file:/run/secrets/k2i-privacy}"}],
     )
     flush: Flush = Field(
         default=Flush(),
@@ -184,9 +190,10 @@ class Pipeline(Section):
     def declared_columns(self) -> tuple[IcebergField, ...] | None:
         """Return the table's columns without `_kafka`; None when they follow from something else.
 
-        From the first records, from a schema, or from transforms.
+        From the first records, from a schema, from transforms, or from what privacy leaves.
         """
-        return None if self.transforms else self.record_columns()
+        is_derived = self.transforms or self.privacy is not None
+        return None if is_derived else self.record_columns()
 
     def record_columns(self) -> tuple[IcebergField, ...] | None:
         """Return the columns that the records have; None when they are to be inferred."""

@@ -249,6 +249,13 @@ class _Attempt:
 
     def _take(self, rows: pa.RecordBatch) -> None:
         """Decode dead letters (n rows) as if they came from Kafka now, and write what is a row."""
+        # A record without a value is no dead letter, so this one's was not kept, for privacy.
+        kept = rows.filter(rows.column("value").is_valid())
+        if kept.num_rows < rows.num_rows:
+            self._failing["bytes_not_kept"] += rows.num_rows - kept.num_rows
+        if not kept.num_rows:
+            return
+        rows = kept
         polled = as_polled(rows, self._parts.clock.boot_seconds())
         decoded = self._decode_as_is(polled)
         for _ in range(SCHEMA_CHANGES_MAX):

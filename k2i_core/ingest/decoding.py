@@ -143,12 +143,12 @@ def decode_batch(
         origin = origin.take(pa.array(kept, pa.int64()))
     rows = decoded.rows
     if settings.transforms is not None:
-        made = settings.transforms.apply(rows, origin)
+        made = settings.transforms.apply(rows, settings.transforms.hide(origin))
         rows, origin = made.rows, made.origin
         failures += _note_gone(made, kept, kinds)
     return DecodedBatch(
         rows=rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin),
-        dead_letters=_dead_letters(records, sorted(failures), settings.target_table, now_ms),
+        dead_letters=_dead_letters(records, sorted(failures), settings, now_ms),
         ranges=_count(polled, kinds),
         byte_count=polled.byte_count,
     )
@@ -209,14 +209,18 @@ def standing_verdicts(records: pa.RecordBatch, verdicts: Verdicts) -> npt.NDArra
 def _dead_letters(
     records: pa.RecordBatch,
     failures: list[tuple[int, str, DecodeFailure]],
-    target_table: str,
+    settings: DecodeSettings,
     now_ms: int,
 ) -> pa.RecordBatch:
     indices = pa.array([index for index, _, _ in failures], pa.int64())
-    count = len(failures)
+    count, transforms = len(failures), settings.transforms
+    values, origin = records.column("value").take(indices), _kafka_column(records).take(indices)
+    if transforms is not None and not transforms.keeps_bytes:
+        # Anything may stand in what could not be read.
+        values, origin = pa.nulls(count, pa.binary()), transforms.hide(origin)
     return pa.RecordBatch.from_arrays(
         [
-            pa.array([target_table] * count, pa.string()),
+            pa.array([settings.target_table] * count, pa.string()),
             pa.array([stage for _, stage, _ in failures], pa.string()),
             pa.array([failure.error_class for _, _, failure in failures], pa.string()),
             pa.array([fingerprint(stage, failure) for _, stage, failure in failures], pa.string()),
@@ -225,8 +229,8 @@ def _dead_letters(
             pa.array([now_ms * 1000] * count, pa.int64()).cast(
                 DEAD_LETTER_SCHEMA.field("first_seen").type
             ),
-            records.column("value").take(indices),
-            _kafka_column(records).take(indices),
+            values,
+            origin,
         ],
         schema=DEAD_LETTER_SCHEMA,
     )

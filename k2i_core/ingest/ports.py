@@ -104,11 +104,22 @@ class RowTransforms(Protocol):
     def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> TransformedRows:
         """Transform n rows; never raises for the content of a record.
 
+        Privacy is a part of it: what comes out may be written.
+
         Args:
             rows: n rows, in columns as a decoder makes them.
-            origin: n elements × KAFKA_TYPE: where they come from.
+            origin: n elements × KAFKA_TYPE: where they come from, as `hide` returned it.
 
         """
+        ...
+
+    def hide(self, origin: pa.StructArray) -> pa.StructArray:
+        """Return where n records come from, without what must not be written."""
+        ...
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether dead letters keep their value, key and headers as they came."""
         ...
 
 

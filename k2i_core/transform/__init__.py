@@ -4,6 +4,9 @@
                         │ fails           │ filtered
                   dead letter          counted
 
+Privacy is a step like the others: before the first one for the records' columns, behind the last
+one for what steps make.
+
 A chain of steps is planned once for each schema that records have: `plan` makes the steps one
 after the other, each from the columns that the one before leaves, and refuses what cannot be. The
 table's columns are whatever the last step leaves, so that they follow when the records' grow.
@@ -22,5 +25,6 @@ What every step here guarantees:
 | `sql_rules` | which SQL is row-wise |
 | `sql_engine` | DuckDB over one batch |
 | `sql_steps` | `cast`, `sql`, `filter` |
+| `privacy` | what is left of values that must not be written |
 | `chain` | steps in order, planned for a schema |
 """

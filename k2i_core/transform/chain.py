@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from k2i_core.errors import ConfigError
 from k2i_core.records import DecodeFailure, TransformedRows
+from k2i_core.transform.privacy import Privacy
 from k2i_core.transform.steps import Fault, Integers, NameTakenError, Outcome, Step
 
 NAME_TAKEN = "name_taken"
@@ -59,9 +60,16 @@ class Chain:
 class Transforms:
     """The chain of a pipeline, for records of any schema; thread-safe."""
 
-    def __init__(self, declared: Sequence[Declared]) -> None:
-        """Plan nothing yet."""
+    def __init__(self, declared: Sequence[Declared], privacy: Privacy | None = None) -> None:
+        """Plan nothing yet.
+
+        Args:
+            declared: In their order.
+            privacy: Done to the records' columns before them, and to what they make after them.
+
+        """
         self._declared = declared
+        self._privacy = privacy
         # Written by any thread: whichever is last, the chains of one schema are alike.
         self._chains: dict[pa.Schema, Chain] = {}
 
@@ -72,7 +80,7 @@ class Transforms:
             ConfigError: A step cannot be done with them; the message names its key.
 
         """
-        return _plan(record_schema, self._declared).schema
+        return _plan(record_schema, self._declared, self._privacy).schema
 
     def derive(self, record_schema: pa.Schema) -> pa.Schema:
         """Return the table's columns for records that may have come with any others.
@@ -96,13 +104,27 @@ class Transforms:
 
     def _chain(self, schema: pa.Schema) -> Chain:
         if (known := self._chains.get(schema)) is None:
-            known = self._chains[schema] = _plan_around(schema, self._declared)
+            known = self._chains[schema] = _plan_around(schema, self._declared, self._privacy)
         return known
 
+    def hide(self, origin: pa.StructArray) -> pa.StructArray:
+        """Return where n records come from, without what must not be written."""
+        return origin if self._privacy is None else self._privacy.hide(origin)
 
-def _plan(schema: pa.Schema, declared: Sequence[Declared]) -> Chain:
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether dead letters keep their value, key and headers as they came."""
+        return self._privacy is None or self._privacy.keeps_bytes
+
+
+def _plan(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | None) -> Chain:
     steps: list[tuple[str, Step]] = []
     current = schema
+    of_records = frozenset[str]() if privacy is None else privacy.paths_in(schema)
+    if privacy is not None and of_records:
+        # First, so that no step can carry a plain value elsewhere.
+        steps.append(("privacy", privacy.protect(current, of_records)))
+        current = steps[-1][1].schema
     for one in declared:
         try:
             step = one.make(current)
@@ -113,16 +135,21 @@ def _plan(schema: pa.Schema, declared: Sequence[Declared]) -> Chain:
             raise ConfigError(message) from error
         steps.append((one.key, step))
         current = step.schema
+    if privacy is not None:
+        made = privacy.paths_in(current) - of_records
+        privacy.check(of_records | made, [*schema.names, *current.names])
+        if made:
+            steps.append(("privacy", privacy.protect(current, made)))
     return Chain(schema, steps)
 
 
-def _plan_around(schema: pa.Schema, declared: Sequence[Declared]) -> Chain:
+def _plan_around(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | None) -> Chain:
     """Plan without the columns whose names steps need."""
     taken: list[str] = []
     while True:
         guard = _Guard(schema, taken)
         try:
-            planned = _plan(guard.schema, declared)
+            planned = _plan(guard.schema, declared, privacy)
         except NameTakenError as error:
             if error.column not in guard.schema.names:
                 raise

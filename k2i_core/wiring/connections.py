@@ -61,7 +61,7 @@ def user_checks(pipeline: Pipeline) -> list[Connection]:
         _asked(f"check {check.name}", partial(_parse, check.name, check.sql))
         for check in pipeline.checks
     ]
-    if not pipeline.transforms:
+    if not pipeline.transforms and pipeline.privacy is None:
         return checks
     return [_asked("transforms", lambda: _describe_transforms(pipeline)), *checks]
 

@@ -5,6 +5,8 @@ in a property, from the first row on: a worker that starts reads them there and 
 They only grow, and are written before the columns that follow from them.
 """
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -18,9 +20,10 @@ from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.arrow_types import from_arrow, to_arrow_schema
 from k2i_core.schema.iceberg_types import StructType
 from k2i_core.schema.type_texts import parse_type, type_text
-from k2i_core.transform.chain import Transforms
 from k2i_core.wiring.settings import declared_schema
-from k2i_core.wiring.transforms import transforms_of
+
+if TYPE_CHECKING:
+    from k2i_core.transform.chain import Transforms
 
 COLUMNS_PROPERTY = "k2i.record-columns"
 """Property of a table: the columns of the records that its rows are made of, as one struct type."""
@@ -41,7 +44,12 @@ class RecordColumns:
             ConfigError: A transform cannot be done with them.
 
         """
-        self.transforms: Transforms | None = transforms_of(pipeline)
+        self.transforms: Transforms | None = None
+        if pipeline.transforms or pipeline.privacy is not None:
+            # Only here, because DuckDB would cost every other worker a part of its start.
+            from k2i_core.wiring.transforms import transforms_of  # noqa: PLC0415
+
+            self.transforms = transforms_of(pipeline)
         self._declared = declared_schema(pipeline)
         if self.transforms is not None and self._declared is not None:
             self.transforms.check(self._declared)

@@ -1,4 +1,4 @@
-"""The pipeline file's `transforms` as the steps that do them."""
+"""The pipeline file's `transforms` and `privacy` as the steps that do them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,24 +6,36 @@ from functools import partial
 import pyarrow as pa
 
 from k2i_core.config import Pipeline
+from k2i_core.config.privacy import Privacy as PrivacySection
 from k2i_core.config.transforms import Transform, read_cast_type
 from k2i_core.schema.arrow_types import to_arrow
 from k2i_core.transform import sql_steps, steps
 from k2i_core.transform.chain import Declared, Transforms
+from k2i_core.transform.privacy import Action, Privacy, PrivacyRules
 from k2i_core.transform.sql_engine import SqlEngine
 from k2i_core.transform.steps import Step
 
 
 def transforms_of(pipeline: Pipeline) -> Transforms | None:
     """Return the pipeline's transforms; None where the table has the records' columns."""
-    if not pipeline.transforms:
+    if not pipeline.transforms and pipeline.privacy is None:
         return None
     engine = SqlEngine()
-    return Transforms(
-        [
-            Declared(f"transforms[{index}].{one.step}", _maker(one, engine))
-            for index, one in enumerate(pipeline.transforms)
-        ]
+    steps = [
+        Declared(f"transforms[{index}].{one.step}", _maker(one, engine))
+        for index, one in enumerate(pipeline.transforms)
+    ]
+    section = pipeline.privacy
+    return Transforms(steps, None if section is None else Privacy(engine, _rules(section)))
+
+
+def _rules(section: PrivacySection) -> PrivacyRules:
+    return PrivacyRules(
+        columns={path: Action(action) for path, action in section.columns.items()},
+        secret=(section.secret or "").encode(),
+        key=None if section.key == "keep" else Action(section.key),
+        keeps_headers=section.headers == "keep",
+        keeps_bytes=section.dead_letter_bytes == "keep",
     )
 
 

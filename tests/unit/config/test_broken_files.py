@@ -11,6 +11,7 @@ from k2i_core.errors import ConfigError, ErrorKind
 from tests.unit.config.broken_checks import BROKEN_CHECKS
 from tests.unit.config.broken_formats import BROKEN_FORMATS
 from tests.unit.config.broken_monitoring import BROKEN_MONITORING
+from tests.unit.config.broken_privacy import BROKEN_PRIVACY
 from tests.unit.config.broken_settings import BROKEN_SETTINGS
 from tests.unit.config.broken_tables import BROKEN_TABLES, COLUMNS, TABLE
 from tests.unit.config.broken_transforms import BROKEN_TRANSFORMS
@@ -25,6 +26,7 @@ BROKEN = [
     *BROKEN_CHECKS,
     *BROKEN_FORMATS,
     *BROKEN_TRANSFORMS,
+    *BROKEN_PRIVACY,
 ]
 
 
@@ -48,6 +50,13 @@ LATER = [
             ),
         )
         for name in ("explode", "jmespath")
+    ),
+    (
+        {"privacy": "{tags: {PII: hash}}"},
+        (
+            "orders.yaml:11: privacy.tags: tags of schemas are not supported yet; name the columns "
+            "under privacy.columns"
+        ),
     ),
 ]
 
