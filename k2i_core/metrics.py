@@ -71,6 +71,11 @@ class _Counters(Enum):
         "Processor seconds of the jobs that ended in a lane; the process's rest is polling",
         ("lane",),
     )
+    LETTER_COPIES = _Metric(
+        "k2i_dead_letter_copies_total",
+        "Dead letters that their topic got (copied), or did not get in time (given_up)",
+        ("outcome",),
+    )
     OUTAGES = _Metric("k2i_outages_total", "Times an outside system did not answer", ("component",))
 
 
@@ -246,6 +251,11 @@ class IngestMetrics:
     def lane_worked(self, lane: str, *, cpu_seconds: float) -> None:
         """Add processor seconds that a lane (`decode`, `write`, `commit`) used since the last."""
         self._counters[_Counters.LANE_CPU].labels(lane).inc(cpu_seconds)
+
+    def letters_copied(self, *, copied_count: int, given_up_count: int) -> None:
+        """Count copies of dead letters in their topic."""
+        self._counters[_Counters.LETTER_COPIES].labels("copied").inc(copied_count)
+        self._counters[_Counters.LETTER_COPIES].labels("given_up").inc(given_up_count)
 
     def outage_seen(self, component: str) -> None:
         """Count that an outside system (`broker`, `catalog`, `store`) did not answer."""

@@ -4,6 +4,7 @@ Every check takes the sections that could be read, and yields (path, message) fo
 wrong, so that one run shows all of it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
     """Yield everything that is wrong between settings."""
     if sections.kafka:
         yield from _check_topics(sections.kafka)
+        yield from _check_letter_topic(sections.kafka, sections.dead_letters)
     if sections.table:
         yield from _check_columns(sections.table.columns or ())
         yield from _check_codec_level(sections.table)
@@ -225,6 +227,15 @@ def _check_dead_letters(table: Table, dead_letters: DeadLetters) -> Iterator[Fin
     if dead_letters.table == table.identifier:
         message = f"{quoted(table.identifier)} is the table of the rows; name another"
         yield ("dead_letters", "table"), message
+
+
+def _check_letter_topic(kafka: Kafka, dead_letters: DeadLetters | None) -> Iterator[Finding]:
+    if dead_letters is None or dead_letters.topic is None:
+        return
+    topic, pattern = dead_letters.topic, kafka.topic_pattern
+    if topic in kafka.topics or (pattern is not None and re.search(pattern, topic)):
+        message = f"{quoted(topic)} is read by this pipeline, so it would read its own dead letters"
+        yield ("dead_letters", "topic"), message
 
 
 def _check_flush_bytes(flush: Flush) -> Iterator[Finding]:

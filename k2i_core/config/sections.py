@@ -1,5 +1,6 @@
 """The smaller sections: `catalog`, `flush`, `hot`, `dead_letters`."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -152,6 +153,16 @@ class Hot(Section):
     )
 
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def _check_topic(value: str) -> str:
+    if not _TOPIC.fullmatch(value) or value in (".", ".."):
+        message = f"{quoted(value)} is not a topic; allowed: up to 249 letters, digits, ., _ and -"
+        raise ValueError(message)
+    return value
+
+
 class DeadLetters(Section):
     """Where records go that cannot become rows."""
 
@@ -160,6 +171,18 @@ class DeadLetters(Section):
         description="Table in the same catalog. Default: the target table's name with "
         "_dead_letters behind it.",
         examples=["sales.orders_dead_letters"],
+    )
+    topic: Annotated[str, AfterValidator(_check_topic)] | None = Field(
+        default=None,
+        description="Kafka topic that gets a copy of each dead letter, with its reason in the "
+        "headers, once it is in the table. Must exist. Default: none.",
+        examples=["orders.dead-letters"],
+    )
+    copy_for: Annotated[float, bounded_duration("100ms", "10m")] = Field(
+        default=10 * SECOND,
+        description="How long the copies of one commit may take together; then they are given up, "
+        "counted and logged, and the rows go on.",
+        examples=["10s"],
     )
     max_share: Annotated[float | None, OrOff(bounded_number(0, 1))] = Field(
         default=0.5,

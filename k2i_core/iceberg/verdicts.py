@@ -6,12 +6,13 @@ read once at a start, and old ones cost only their manifests: files whose bounds
 checkpoints are not opened, and of the others four columns are read, a batch at a time.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO, cast
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestContent, ManifestEntry
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -21,7 +22,7 @@ from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.manifests import read_live_entries
 from k2i_core.offsets import TopicPartition
-from k2i_core.records import KAFKA_COLUMN, TableState
+from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, TableState
 
 TARGET_COLUMN = "target_table"
 _TOPIC, _PARTITION, _OFFSET = (f"{KAFKA_COLUMN}.{n}" for n in ("topic", "partition", "offset"))
@@ -29,6 +30,10 @@ _COLUMNS = [TARGET_COLUMN, _TOPIC, _PARTITION, _OFFSET]
 
 BATCH_ROWS = 65_536
 """Larger costs memory; smaller costs a round through Arrow for each batch."""
+
+
+LETTER_ROWS = 1_024
+"""Of whole letters, which may be large. Larger holds more of them in memory."""
 
 
 class Verdicts:
@@ -89,6 +94,46 @@ def read_verdicts(
                     ) and sequence_number >= since_sequence_numbers.get(topic, 0):
                         found.setdefault(topic_partition, set()).add(offset)
     return {topic_partition: frozenset(offsets) for topic_partition, offsets in found.items()}
+
+
+def read_letters(
+    table: Table, target_table: str, wanted: Mapping[TopicPartition, Collection[int]]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows × DEAD_LETTER_SCHEMA that are the verdicts on some offsets of a target.
+
+    Raises:
+        UnavailableError: The store did not answer; call again.
+
+    """
+    bounds = _Bounds(table.schema(), {tp: min(offsets) for tp, offsets in wanted.items()})
+    identifier = ".".join(table.name())
+    with translated(f"read dead letters from table {identifier}"):
+        for entry in _entries(table, identifier):
+            if not bounds.may_hold(entry):
+                continue
+            for batch in read_letter_file(table.io, entry.data_file.file_path):
+                targets = batch.column(TARGET_COLUMN).to_pylist()
+                # Safe because the column is required.
+                places = cast("list[dict[str, Any]]", batch.column(KAFKA_COLUMN).to_pylist())
+                chosen = [
+                    number
+                    for number, (target, place) in enumerate(zip(targets, places, strict=True))
+                    if target == target_table
+                    and place["offset"]
+                    in wanted.get(TopicPartition(place["topic"], place["partition"]), ())
+                ]
+                if chosen:
+                    yield batch.take(pa.array(chosen, pa.int64()))
+
+
+def read_letter_file(io: FileIO, path: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one file of dead letters in Arrow's plain types."""
+    # Safe because PyIceberg's input streams have the methods of Python's files.
+    with cast("BinaryIO", io.new_input(path).open()) as source, pq.ParquetFile(source) as file:
+        names = DEAD_LETTER_SCHEMA.names
+        for batch in file.iter_batches(LETTER_ROWS, columns=names, use_threads=False):
+            columns = [batch.column(field.name).cast(field.type) for field in DEAD_LETTER_SCHEMA]
+            yield pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA)
 
 
 def _entries(table: Table, identifier: str) -> Iterator[ManifestEntry]:

@@ -1,7 +1,7 @@
 """Does everything that a pipeline file names answer? Each part has its own verdict."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -18,7 +18,12 @@ from k2i_core.query.data_files import check_select
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import open_source
 from k2i_core.wiring.record_columns import RecordColumns
-from k2i_core.wiring.settings import catalog_opener, declared_schema, table_settings
+from k2i_core.wiring.settings import (
+    catalog_opener,
+    declared_schema,
+    kafka_settings,
+    table_settings,
+)
 
 BROKER_SECONDS_MAX = 10.0
 """How long the broker may take for each answer. Larger makes a person wait for what is down."""
@@ -46,6 +51,8 @@ def check_connections(pipeline: Pipeline) -> list[Connection]:
         ]
     finally:
         source.close()
+    if pipeline.dead_letters.topic is not None:
+        results.append(_asked("dead-letter topic", lambda: _describe_letter_topic(pipeline, clock)))
     if pipeline.format.schema_registry is not None:
         formats = Formats(pipeline, clock)
         results.append(_asked("registry", lambda: formats.describe_registry() or ""))
@@ -93,6 +100,21 @@ def _describe_topics(source: KafkaSource) -> str:
         message = "no topic matches kafka.topic_pattern yet"
         raise ConfigError(message)
     return f"{', '.join(topics)}: {len(partitions)} Kafka partitions"
+
+
+def _describe_letter_topic(pipeline: Pipeline, clock: SystemClock) -> str:
+    assert pipeline.dead_letters.topic is not None
+    settings = replace(
+        kafka_settings(pipeline),
+        topics=(pipeline.dead_letters.topic,),
+        topic_pattern=None,
+        call_timeout_seconds=BROKER_SECONDS_MAX,
+    )
+    source = KafkaSource(settings, clock)
+    try:
+        return _describe_topics(source)
+    finally:
+        source.close()
 
 
 def _describe_tables(pipeline: Pipeline, catalog: Catalog) -> str:

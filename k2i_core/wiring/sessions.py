@@ -22,9 +22,16 @@ from k2i_core.iceberg.verdicts import Verdicts
 from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker
 from k2i_core.ingest.lanes import Lanes, open_lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
-from k2i_core.ingest.ports import HotRows, NoHotRows
+from k2i_core.ingest.ports import (
+    DeadLetterTable,
+    HotRows,
+    NoHotRows,
+    OpenDeadLetters,
+    ReadVerdicts,
+)
 from k2i_core.ingest.session import Session
 from k2i_core.ingest.targets import Target
+from k2i_core.kafka.letter_topic import LetterTopic
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
 from k2i_core.native import find_native
@@ -32,6 +39,12 @@ from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
 from k2i_core.wiring.formats import Formats, check_mapping
 from k2i_core.wiring.inspection import recent_commits
+from k2i_core.wiring.letter_copies import (
+    CopiedDeadLetterTable,
+    CopiedVerdicts,
+    LetterCopies,
+    Report,
+)
 from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.row_targets import RowWriters, TableRows
 from k2i_core.wiring.settings import (
@@ -67,6 +80,7 @@ class Surroundings:
         is_stop_asked: Whether to stop waiting for first records.
         on_open: Told about each session before it starts.
         report_hot: Told when something is wrong with hot rows; ingestion goes on.
+        report_copies: Told about dead letters in their topic: copied, and given up.
     """
 
     clock: Clock
@@ -79,6 +93,7 @@ class Surroundings:
         default=lambda _opened, _source, _lanes: None
     )
     report_hot: Callable[[str], None] = field(default=lambda _trouble: None)
+    report_copies: Report = field(default=lambda _copied, _given_up: None)
 
 
 def state_directory(pipeline: Pipeline) -> Path:
@@ -126,19 +141,15 @@ def open_session(
             return surroundings.is_stop_asked()
 
         target = _target(pipeline, share, catalog, source, log, surroundings, is_stop_asked)
+        letters = _dead_letters(pipeline, catalog, log, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
             Parts(
                 source=source,
                 targets=(target,),
-                dead_letters=_committer(pipeline, pipeline.dead_letter_table, log, surroundings),
-                open_dead_letters=_row_writers(
-                    create_or_adopt_dead_letters(catalog, pipeline.dead_letter_table).table,
-                    pipeline.dead_letter_table,
-                    log,
-                    surroundings,
-                ).open,
-                read_verdicts=Verdicts(),
+                dead_letters=letters.table,
+                open_dead_letters=letters.open_writer,
+                read_verdicts=letters.read_verdicts,
                 log=log,
                 clock=surroundings.patient_clock,
             ),
@@ -154,6 +165,40 @@ def open_session(
         except BaseException:
             session.abandon()
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class _DeadLetters:
+    """The parts of a session that have to do with dead letters."""
+
+    table: DeadLetterTable
+    open_writer: OpenDeadLetters
+    read_verdicts: ReadVerdicts
+
+
+def _dead_letters(
+    pipeline: Pipeline, catalog: Catalog, log: TransactionLogFile, surroundings: Surroundings
+) -> _DeadLetters:
+    """Create or adopt their table, which goes first; and their topic, if there is one."""
+    identifier, section = pipeline.dead_letter_table, pipeline.dead_letters
+    table = create_or_adopt_dead_letters(catalog, identifier).table
+    committer = _committer(pipeline, identifier, log, surroundings)
+    open_writer = _row_writers(table, identifier, log, surroundings).open
+    if section.topic is None:
+        return _DeadLetters(committer, open_writer, Verdicts())
+    topic = LetterTopic(
+        kafka_settings(pipeline),
+        section.topic,
+        pipeline.name,
+        surroundings.patient_clock,
+        section.copy_for,
+    )
+    copies = LetterCopies(topic, section.topic, surroundings.report_copies)
+    return _DeadLetters(
+        CopiedDeadLetterTable(committer, table, copies),
+        open_writer,
+        CopiedVerdicts(Verdicts(), copies),
+    )
 
 
 def _breaker(pipeline: Pipeline, share: Share) -> CircuitBreaker | None:

@@ -102,6 +102,9 @@ def run_worker(
         listener=observation.listener.followed_by(listener or Listener()),
         on_open=observation.opened,
         report_hot=observation.hot_trouble,
+        report_copies=lambda copied, given_up: metrics.letters_copied(
+            copied_count=copied, given_up_count=given_up
+        ),
     )
     worker = Worker(
         lambda: open_session(pipeline, share, surroundings), until, stop.is_set, surroundings.clock

@@ -26,6 +26,7 @@ def samples(metrics: IngestMetrics) -> dict[tuple, float]:
 
 def busy_metrics() -> IngestMetrics:
     metrics = IngestMetrics()
+    metrics.letters_copied(copied_count=2, given_up_count=1)
     metrics.worker_started("orders", "0/2", "0.1.0", buffered_bytes_max=512)
     metrics.records_read(record_count=10, byte_count=2_000)
     metrics.range_committed(

@@ -71,4 +71,20 @@ BROKEN_FORMATS = [
             "is always null"
         ),
     ),
+    (
+        "dead letters into a topic that is read",
+        {"dead_letters": "{topic: orders}"},
+        (
+            'orders.yaml:11: dead_letters.topic: "orders" is read by this pipeline, so it would '
+            "read its own dead letters"
+        ),
+    ),
+    (
+        "dead letters into what is no topic",
+        {"dead_letters": "{topic: 'a b'}"},
+        (
+            'orders.yaml:11: dead_letters.topic: "a b" is not a topic; allowed: up to 249 letters, '
+            "digits, ., _ and -"
+        ),
+    ),
 ]

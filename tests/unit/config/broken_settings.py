@@ -16,7 +16,10 @@ BROKEN_SETTINGS = [
     (
         "a key like no other",
         {"dead_letters": "{zzz: 1}"},
-        "orders.yaml:11: dead_letters.zzz: is not a key; allowed: table, max_share, over_records",
+        (
+            "orders.yaml:11: dead_letters.zzz: is not a key; allowed: table, topic, copy_for, "
+            "max_share, over_records"
+        ),
     ),
     (
         "a section without its required key",
