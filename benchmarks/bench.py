@@ -23,6 +23,10 @@ from k2i_core.dev.kafka_jars import install_kafka
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.orders import FLAT, WIDE, EventSet
 from k2i_core.dev.produce import create_topic, fill
+from k2i_core.native import Choice, find_native
+
+NATIVE_CHOICES: Mapping[str, Choice] = {"python": "off", "native": "required"}
+"""Path → what its pipeline file says; where k2i-native is not installed, only the first is run."""
 
 PARTITION_COUNT = 4
 FLAT_ROWS = 3_000_000
@@ -72,7 +76,8 @@ class Bench:
         directory: Scratch space, gone after the run.
         on_exit: What has to be stopped after the run.
         say: Tells people what is going on.
-        pipeline_rates: Event set and workers → rows/s of the runs of `throughput`, for `ceilings`.
+        pipeline_rates: Event set, workers and path → rows/s of the runs of `throughput`, for
+            `ceilings`.
     """
 
     options: Options
@@ -80,12 +85,17 @@ class Bench:
     on_exit: ExitStack
     say: Callable[[str], None]
     clock: SystemClock = field(default_factory=SystemClock)
-    pipeline_rates: dict[tuple[str, int], list[float]] = field(
-        default_factory=dict[tuple[str, int], list[float]]
+    pipeline_rates: dict[tuple[str, int, str], list[float]] = field(
+        default_factory=dict[tuple[str, int, str], list[float]]
     )
     _bootstrap_servers: str | None = None
     _topics: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
     _pipeline_count: int = 0
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The ways to poll and decode that are here, to be measured side by side."""
+        return list(NATIVE_CHOICES) if find_native("auto").library else ["python"]
 
     @property
     def bootstrap_servers(self) -> str:
@@ -127,6 +137,7 @@ class Bench:
         flush: Mapping[str, Any] = FLUSH,
         workers: int = 1,
         bootstrap_servers: str | None = None,
+        native: Choice = "auto",
     ) -> Path:
         """Write a pipeline file with an empty SQLite catalog and a warehouse beside it."""
         self._pipeline_count += 1
@@ -149,6 +160,7 @@ class Bench:
             },
             "flush": dict(flush),
             "workers": workers,
+            "native": native,
             "state_directory": str(directory / "state"),
         }
         path = directory / "pipeline.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.bench import Bench, read_pipeline, record_bytes
+from benchmarks.bench import NATIVE_CHOICES, Bench, read_pipeline, record_bytes
 from benchmarks.figures import Figure, Group, Result, figure, merged
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
@@ -21,6 +21,7 @@ from k2i_core.iceberg.tables import create_or_adopt
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ingest.decoding import DecodeSettings, decode_batch
 from k2i_core.kafka.source import KafkaSource
+from k2i_core.native import find_native
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import DecodedBatch, PolledBatch
 from k2i_core.wiring.formats import Formats
@@ -60,36 +61,40 @@ def run(bench: Bench) -> Result:
     groups: list[Group] = []
     for event_set in (FLAT, WIDE):
         row_count = bench.options.rows_of(event_set)
-        path = bench.new_pipeline(bench.filled_topic(event_set, row_count), event_set=event_set)
-        pipeline = read_pipeline(path)
-        runs = [_measure(bench, pipeline, row_count) for _ in range(bench.options.repeat)]
-        size = round(record_bytes(event_set))
-        figures = merged(runs)
-        consume_rate = figures[0].value
-        assert consume_rate is not None
-        ratios = [
-            figure(
-                f"pipeline to consume, workers = {workers}",
-                "×",
-                *(rate / consume_rate for rate in bench.pipeline_rates[event_set.name, workers]),
-            )
-            for workers in (1, 2)
-            if (event_set.name, workers) in bench.pipeline_rates
-        ]
-        heading = f"{event_set.name}, {row_count:,} rows of {size} B"
-        groups.append(Group(heading, (*figures, *ratios)))
+        topic = bench.filled_topic(event_set, row_count)
+        for way in bench.paths:
+            path = bench.new_pipeline(topic, event_set=event_set, native=NATIVE_CHOICES[way])
+            pipeline = read_pipeline(path)
+            runs = [_measure(bench, pipeline, row_count) for _ in range(bench.options.repeat)]
+            figures = merged(runs)
+            ratios = _ratios(bench, event_set.name, way, figures[0].value)
+            heading = f"{event_set.name}, {row_count:,} rows of {round(record_bytes(event_set))} B"
+            groups.append(Group(f"{heading}, {way}", (*figures, *ratios)))
     return Result(
         "ceilings",
         {"repeat": bench.options.repeat},
         tuple(groups),
         (
             "consume: KafkaSource.poll until the topic's end, batches as the pipeline gets them",
-            "decode: JsonDecoder on batches in memory, one thread",
+            "decode: the JSON decoder on batches in memory, one thread",
             "decode with _kafka: decode_batch, what the decode lane does",
             "pipeline to consume: rows/s of `throughput` in the same run, steady where known",
             "write: RollingWriter on decoded batches to a local file, one thread, zstd",
         ),
     )
+
+
+def _ratios(bench: Bench, event_set: str, way: str, consume_rate: float | None) -> Sequence[Figure]:
+    assert consume_rate is not None
+    return [
+        figure(
+            f"pipeline to consume, workers = {workers}",
+            "×",
+            *(rate / consume_rate for rate in bench.pipeline_rates[event_set, workers, way]),
+        )
+        for workers in (1, 2)
+        if (event_set, workers, way) in bench.pipeline_rates
+    ]
 
 
 def _measure(bench: Bench, pipeline: Pipeline, row_count: int) -> Sequence[Figure]:
@@ -120,7 +125,8 @@ def _consume(
 ) -> tuple[list[PolledBatch], list[Figure]]:
     kept: list[PolledBatch] = []
     kept_bytes = seen = 0
-    with closing(KafkaSource(kafka_settings(pipeline), clock)) as source:
+    native = find_native(pipeline.native).library
+    with closing(KafkaSource(kafka_settings(pipeline), clock, native)) as source:
         starts = source.start_offsets(source.partitions())
         watch = Watch(clock)
         source.assign(starts)

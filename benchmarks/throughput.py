@@ -11,9 +11,10 @@ After every run `k2i verify` compares topic, ledger and rows: a run that lost a 
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from benchmarks.bench import FLUSH, Bench, read_pipeline, record_bytes
+from benchmarks.bench import FLUSH, NATIVE_CHOICES, Bench, read_pipeline, record_bytes
 from benchmarks.figures import (
     Figure,
     Group,
@@ -37,25 +38,31 @@ from k2i_core.wiring.inspection import inspect_target
 
 RUN_SECONDS_MAX = 1_800.0
 
-STEADY_TARGETS = {("flat", 1): at_least(180_000), ("flat", 2): at_least(280_000)}
-CPU_TARGETS = {"flat": at_most(5.5)}
+STEADY_TARGETS = {
+    ("flat", 1, "python"): at_least(180_000),
+    ("flat", 2, "python"): at_least(280_000),
+    ("flat", 1, "native"): at_least(600_000),
+    ("wide", 1, "native"): at_least(200_000),
+}
+CPU_TARGETS = {("flat", "python"): at_most(5.5), ("flat", "native"): at_most(2.5)}
 DISK_TARGETS = {"flat": at_most(45)}
-PEAK_TARGET = at_most(700)
+PEAK_TARGETS = {"python": at_most(700), "native": at_most(450)}
+FIRST_ROW_TARGETS = {"native": at_most(2)}
 
 
 def run(bench: Bench) -> Result:
-    """Measure both event sets with one and with two workers."""
+    """Measure both event sets with one and with two workers, on each path that is here."""
     groups: list[Group] = []
     for event_set in (FLAT, WIDE):
         row_count = bench.options.rows_of(event_set)
-        for workers in (1, 2):
+        for workers, way in product((1, 2), bench.paths):
             runs: list[Sequence[Figure]] = []
             for number in range(bench.options.repeat):
-                bench.say(f"{event_set.name}, workers={workers}, run {number + 1}")
-                runs.append(_measure(bench, event_set, row_count, workers))
+                bench.say(f"{event_set.name}, workers={workers}, {way}, run {number + 1}")
+                runs.append(_measure(bench, event_set, row_count, workers, way))
             size = round(record_bytes(event_set))
-            heading = f"{event_set.name}, {row_count:,} rows of {size} B, workers = {workers}"
-            groups.append(Group(heading, merged(runs)))
+            what = f"{event_set.name}, {row_count:,} rows of {size} B, workers = {workers}, {way}"
+            groups.append(Group(what, merged(runs)))
     return Result(
         "throughput",
         {"repeat": bench.options.repeat, "flush": FLUSH, "kafka_partitions": 4},
@@ -70,9 +77,13 @@ def run(bench: Bench) -> Result:
     )
 
 
-def _measure(bench: Bench, event_set: EventSet, row_count: int, workers: int) -> Sequence[Figure]:
+def _measure(
+    bench: Bench, event_set: EventSet, row_count: int, workers: int, way: str
+) -> Sequence[Figure]:
     topic = bench.filled_topic(event_set, row_count)
-    path = bench.new_pipeline(topic, event_set=event_set, workers=workers)
+    path = bench.new_pipeline(
+        topic, event_set=event_set, workers=workers, native=NATIVE_CHOICES[way]
+    )
     children = [
         start_worker(path, bench.clock, "--until-caught-up", worker=worker, workers=workers)
         for worker in range(workers)
@@ -89,18 +100,23 @@ def _measure(bench: Bench, event_set: EventSet, row_count: int, workers: int) ->
     steady_rate = None if None in steady else sum(rate or 0.0 for rate in steady)
     name = event_set.name
     overall_rate = row_count / overall_seconds
-    bench.pipeline_rates.setdefault((name, workers), []).append(steady_rate or overall_rate)
+    bench.pipeline_rates.setdefault((name, workers, way), []).append(steady_rate or overall_rate)
     return [
         figure(
             "rows/s, steady",
             "rows/s",
             steady_rate,
-            target=STEADY_TARGETS.get((name, workers)),
+            target=STEADY_TARGETS.get((name, workers, way)),
         ),
         figure("rows/s, overall", "rows/s", overall_rate),
-        figure("start to first committed row", "s", (min(moments) - began) / 1000),
-        *_cpu_figures(children, row_count, CPU_TARGETS.get(name)),
-        figure("peak RSS of a worker", "MB", max(peaks), target=PEAK_TARGET),
+        figure(
+            "start to first committed row",
+            "s",
+            (min(moments) - began) / 1000,
+            target=FIRST_ROW_TARGETS.get(way),
+        ),
+        *_cpu_figures(children, row_count, CPU_TARGETS.get((name, way))),
+        figure("peak RSS of a worker", "MB", max(peaks), target=PEAK_TARGETS[way]),
         *_table_figures(path, DISK_TARGETS.get(name)),
         figure("flushes", "", len(moments)),
         figure("commit, p50", "ms", percentile(commit_ms, 0.5)),
