@@ -86,13 +86,8 @@ def run_worker(
         ask_catalog=PyIcebergGateway(catalog_opener(pipeline), table).load,
     )
     server = _started_server(health, metrics, status)
-    log.info(
-        "worker started",
-        pipeline=pipeline.name,
-        worker=str(share),
-        table=table,
-        native=native.detail,
-    )
+    names = {"pipeline": pipeline.name, "worker": str(share)}
+    log.info("worker started", **names, table=table, native=native.detail)
     observation.start()
     surroundings = Surroundings(
         clock=SystemClock(stop),
@@ -119,7 +114,7 @@ def run_worker(
         observation.stop()
         if server is not None:
             server.stop()
-    log.info("worker ended", pipeline=pipeline.name, worker=str(share))
+    log.info("worker ended", **names)
 
 
 @contextmanager
