@@ -18,7 +18,8 @@ from k2i_core.dev.orders import FLAT
 from k2i_core.ingest.parts import Listener
 from k2i_core.ledger import Share
 from k2i_core.records import FlushReport, PolledBatch
-from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.sessions import open_session
+from k2i_core.wiring.surroundings import Surroundings
 from k2i_core.wiring.worker_run import economy
 from k2i_core.worker import Until, Worker
 

@@ -60,6 +60,10 @@ class _Counters(Enum):
     )
     FILTERED = _Metric("k2i_filtered_records_total", "Records filtered out on purpose", _PARTITION)
     TOMBSTONES = _Metric("k2i_tombstones_total", "Records without a value", _PARTITION)
+    TABLE_ROWS = _Metric("k2i_table_rows_total", "Rows committed, by table", _TABLE)
+    TABLE_DEAD_LETTERS = _Metric(
+        "k2i_table_dead_letters_total", "Records that became dead letters, by table", _TABLE
+    )
     FILES = _Metric("k2i_files_committed_total", "Data files committed", _TABLE)
     FILE_BYTES = _Metric("k2i_committed_bytes_total", "Bytes of committed data files", _TABLE)
     COMMITS = _Metric("k2i_commits_total", "Commits that landed", _TABLE)
@@ -163,7 +167,7 @@ class IngestMetrics:
         topic: str,
         kafka_partition: int,
         *,
-        start_offset: int,
+        offset_count: int,
         next_offset: int,
         row_count: int,
         dead_letter_count: int,
@@ -174,7 +178,7 @@ class IngestMetrics:
         """Count what became of one range, once it is in the table."""
         partition = (topic, str(kafka_partition))
         for counter, count in (
-            (_Counters.OFFSETS, next_offset - start_offset),
+            (_Counters.OFFSETS, offset_count),
             (_Counters.ROWS, row_count),
             (_Counters.DEAD_LETTERS, dead_letter_count),
             (_Counters.FILTERED, filtered_count),
@@ -243,6 +247,11 @@ class IngestMetrics:
             self._counters[counter].labels(table).inc(count)
         self._histograms[_Histograms.COMMIT].labels(table).observe(commit_seconds)
         self._gauges[_Gauges.LAST_COMMIT].labels(table).set(landed_ms / 1000)
+
+    def table_filled(self, table: str, *, row_count: int, dead_letter_count: int) -> None:
+        """Count what one table got, once it is in."""
+        self._counters[_Counters.TABLE_ROWS].labels(table).inc(row_count)
+        self._counters[_Counters.TABLE_DEAD_LETTERS].labels(table).inc(dead_letter_count)
 
     def fenced(self, table: str) -> None:
         """Count that another worker had taken over."""

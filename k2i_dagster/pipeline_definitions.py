@@ -7,6 +7,7 @@ import dagster as dg
 
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline
+from k2i_core.errors import ConfigError, ErrorKind
 from k2i_dagster.assets import dead_letter_spec, table_spec, topic_specs
 from k2i_dagster.audit_job import AuditParts, build_audit, build_full_audit
 from k2i_dagster.backfill_job import build_backfill_job
@@ -77,6 +78,9 @@ def build_parts(
         read_again: Reads the settings as they are now; None where there is no file.
 
     """
+    if pipeline.tables:
+        message = f"pipeline {pipeline.name}: tables: is not supported yet in Dagster"
+        raise ConfigError(message, kind=ErrorKind.NOT_SUPPORTED_YET)
     clock = clock or SystemClock()
     ingest_job = build_ingest_job(pipeline)
     replay = build_replay(pipeline)

@@ -83,6 +83,9 @@ def read_pipelines(paths: Iterable[Path]) -> PipelineFiles:
         except ConfigError as error:
             broken.append(BrokenFile(path, str(error)))
             continue
+        if pipeline.tables:
+            broken.append(BrokenFile(path, f"{path}: tables: is not supported yet in Dagster"))
+            continue
         if clash := _clash(path, pipeline, pipelines):
             broken.append(BrokenFile(path, clash))
         else:

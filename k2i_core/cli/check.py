@@ -7,7 +7,7 @@ import typer
 from k2i_core.audit.catalogue import specs_of
 from k2i_core.audit.row_audit import AuditAnswer
 from k2i_core.cli.exits import Exit
-from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import AsJson, OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.cli.output import print_json, print_line, progress_bar
 from k2i_core.config import Pipeline
 from k2i_core.wiring.stored_state import load_state, save_state
@@ -52,6 +52,7 @@ def check(
         typer.Option("--accept", help="Let the next check begin here, whatever this one finds."),
     ] = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Check files, manifests and rows that came since the last check; exit code 1 on an error.
@@ -59,7 +60,7 @@ def check(
     Needs no pause. A check that finds an error is repeated from the same place, until it is
     settled or accepted.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     found = _audit(pipeline, is_full=full)
     if found.holds or accept:
         save_state(pipeline, found.state)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from k2i_core.cli.confirmation import Confirmed, DryRun, confirm
-from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import AsJson, OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.cli.output import print_json, print_line, print_table, progress_bar
 from k2i_core.clock import SystemClock
 from k2i_core.config.units import parse_duration
@@ -49,10 +49,11 @@ def list_groups(
         bool, typer.Option("--all", help="Also groups that are replayed or dropped entirely.")
     ] = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """List dead letters grouped by reason, with what became of them since."""
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     with progress_bar() as bar:
         now = wired.look_at(pipeline, bar)
         groups = now.groups(bar) if now else []
@@ -98,11 +99,12 @@ def show(
     *,
     limit: Annotated[int, typer.Option(min=1, help="Records to show.")] = 20,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Show dead letters one by one, with their bytes and what became of them."""
     where = f"AND fingerprint = '{checked_fingerprint(fingerprint)}'" if fingerprint else ""
-    now = wired.look_at(read_pipeline(pipeline_file, overrides))
+    now = wired.look_at(read_one_table(pipeline_file, overrides, table))
     rows = _records(now, where, limit) if now else []
     if as_json:
         print_json(rows)
@@ -116,7 +118,7 @@ def show(
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913 - each is an option of the command
     pipeline_file: PipelineFile,
     *,
     fingerprint: Fingerprint = None,
@@ -126,13 +128,14 @@ def replay(
     dry_run: DryRun = False,
     yes: Confirmed = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Decode dead letters again, by today's columns and settings; what decodes becomes rows.
 
     Each one becomes a row once, beside running workers, and however often this is called.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     selection = _selection(fingerprint, error_class, since, limit)
     if not dry_run and not yes:
         with progress_bar() as bar:
@@ -159,7 +162,7 @@ def replay(
 
 
 @app.command()
-def drop(
+def drop(  # noqa: PLR0913 - each is an option of the command
     pipeline_file: PipelineFile,
     *,
     fingerprint: Fingerprint = None,
@@ -171,13 +174,14 @@ def drop(
     dry_run: DryRun = False,
     yes: Confirmed = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Give dead letters up: they leave the list, and stay stored and accounted for."""
     if everything == bool(fingerprint or error_class or since):
         message = "say which dead letters: --fingerprint, --error-class or --since, or --all alone"
         raise ConfigError(message)
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     selection = _selection(fingerprint, error_class, since, None)
     if not dry_run and not yes:
         preview = wired.drop(pipeline, selection, dry_run=True)

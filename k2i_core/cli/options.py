@@ -38,6 +38,14 @@ Overrides = Annotated[
         "--set", metavar="SECTION.KEY=VALUE", help="Replace one setting of the file; repeatable."
     ),
 ]
+OneTable = Annotated[
+    str | None,
+    typer.Option("--table", metavar="TABLE", help="Which table, where the pipeline has several."),
+]
+SomeTables = Annotated[
+    list[str] | None,
+    typer.Option("--table", metavar="TABLE", help="Only this table; repeatable. Default: all."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -56,6 +64,46 @@ def read_pipeline(path: Path, overrides: list[str] | None) -> Pipeline:
             raise ConfigError(message)
         replaced[key] = value
     return load_pipeline(path, overrides=replaced, environ=os.environ)  # noqa: TID251 - the face reads it
+
+
+def read_one_table(path: Path, overrides: list[str] | None, table: str | None) -> Pipeline:
+    """Load the pipeline file for a command that works on one table.
+
+    Raises:
+        ConfigError: As `read_pipeline`, or it is not clear which of several tables is meant.
+
+    """
+    pipeline = read_pipeline(path, overrides)
+    if table is None and not pipeline.tables:
+        return pipeline
+    alone = None if table is None else pipeline.one_table(table)
+    if alone is None:
+        known = [t.identifier for t in pipeline.tables] or [pipeline.table.identifier]
+        said = "is required" if table is None else f"{table} is no table of this pipeline"
+        message = f"--table {said}; it has {', '.join(known)}"
+        raise ConfigError(message)
+    return alone
+
+
+def read_tables(
+    path: Path, overrides: list[str] | None, tables: list[str] | None
+) -> tuple[Pipeline, ...]:
+    """Load the pipeline file once for each of its tables, or of those that are named.
+
+    Raises:
+        ConfigError: As `read_one_table`.
+        UnavailableError: The catalog did not answer.
+
+    """
+    if tables:
+        return tuple(read_one_table(path, overrides, table) for table in tables)
+    pipeline = read_pipeline(path, overrides)
+    if not pipeline.tables:
+        return (pipeline,)
+    # Here, because most commands look at no catalog before they know their table.
+    from k2i_core.wiring.several import tables_of  # noqa: PLC0415
+
+    return tables_of(pipeline)
 
 
 def read_share(text: str | None, workers: int) -> Share | None:

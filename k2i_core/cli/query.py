@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pyiceberg.table import Table
 
-from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.config import Pipeline
 from k2i_core.errors import ConfigError, K2iError
 from k2i_core.log import redact_text
@@ -27,7 +27,7 @@ PROMPT_MORE = "...> "
 LEAVE = ("exit", "quit", "\\q")
 
 
-def query(
+def query(  # noqa: PLR0913 - each is an option of the command
     pipeline_file: PipelineFile,
     sql: Annotated[
         str | None,
@@ -45,10 +45,11 @@ def query(
     max_rows: Annotated[int | None, typer.Option(min=1, help="Stop after this many rows.")] = None,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Give up after this long.")] = 300.0,
     rows_shown: Annotated[int, typer.Option(min=1, help="Rows of an aligned table.")] = 40,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Run SQL over the pipeline's table, rows not yet committed included (DuckDB; read only)."""
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     limits = QueryLimits(max_seconds, max_rows)
 
     def write(run: RunSql, text: str) -> None:

@@ -11,7 +11,7 @@ import structlog
 import typer
 
 from k2i_core.cli.exits import Exit
-from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.cli.stop_signals import stop_on_signals
 from k2i_core.clock import SystemClock
 from k2i_core.config import Serve
@@ -48,6 +48,7 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other hosts in without a token or without TLS.")
     ] = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Serve the table over Arrow Flight SQL until stopped: rows not yet committed included.
@@ -55,7 +56,7 @@ def serve(
     Read only. Who may ask and how much is in the section serve of the pipeline file; the token is
     best given as K2I__SERVE__TOKEN or by ${file:…}. SIGTERM and Ctrl-C let running queries end.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     settings = pipeline.serve
     token = None if settings.token is None else settings.token.get_secret_value()
     address = _address(settings, host, port)

@@ -1,6 +1,6 @@
 """`k2i status`: how far is the table, and how far is the topic?"""
 
-from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import AsJson, Overrides, PipelineFile, SomeTables, read_tables
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
@@ -15,21 +15,30 @@ BROKER_SECONDS_MAX = 5.0
 
 
 def status(
-    pipeline_file: PipelineFile, *, as_json: AsJson = False, overrides: Overrides = None
+    pipeline_file: PipelineFile,
+    *,
+    table: SomeTables = None,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
 ) -> None:
     """Show the checkpoint, lag and owner of every Kafka partition, and the table's size.
 
     A broker that does not answer leaves the lag out; the ledger is in the table.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipelines = read_tables(pipeline_file, overrides, table)
+    documents = [_look(pipeline) for pipeline in pipelines]
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else {"tables": documents})
+        return
+    for document in documents:
+        _print(document)
+
+
+def _look(pipeline: Pipeline) -> dict[str, object]:
     inspected = inspect_target(pipeline)
     entry = stored_ledger(inspected).entry
     marks, broker_error = _watermarks(pipeline, entry)
-    document = _document(pipeline, inspected, entry, marks, broker_error)
-    if as_json:
-        print_json(document)
-    else:
-        _print(document)
+    return _document(pipeline, inspected, entry, marks, broker_error)
 
 
 def _watermarks(

@@ -7,7 +7,7 @@ import typer
 
 from k2i_core.cli.confirmation import Confirmed, DryRun, confirm
 from k2i_core.cli.exits import Exit
-from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import AsJson, OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
 from k2i_core.iceberg.gateway import TableView
@@ -36,10 +36,11 @@ def show(
     *,
     limit: Annotated[int, typer.Option(min=1, help="Snapshots to list.")] = 20,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """List the retained snapshots with the checkpoint that each carries."""
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     # Without reading the ledger: a table whose ledger is in doubt is what one wants to look at.
     view = PyIcebergGateway(catalog_opener(pipeline), pipeline.table.identifier).load()
     rows: list[dict[str, object]] = []
@@ -74,13 +75,17 @@ def show(
 
 @app.command()
 def plan(
-    pipeline_file: PipelineFile, *, as_json: AsJson = False, overrides: Overrides = None
+    pipeline_file: PipelineFile,
+    *,
+    as_json: AsJson = False,
+    table: OneTable = None,
+    overrides: Overrides = None,
 ) -> None:
     """Show what declared columns and the writers' newest schemas would do to the table.
 
     Nothing is changed. Exit codes: 0 nothing, or all of it allowed; 1 something would be refused.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     planned = plan_table(pipeline, SystemClock())
     table, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
     if as_json:
@@ -135,13 +140,14 @@ def accept_gap(
     dry_run: DryRun = False,
     yes: Confirmed = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Accept that Kafka lost offsets, or that a topic or the cluster was created again.
 
     The consent becomes part of the table's history. Running workers are fenced by it.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     clock = SystemClock()
     entry = stored_ledger(inspect_target(pipeline)).entry
     source = open_source(pipeline, clock)
@@ -170,13 +176,14 @@ def rewind(
     dry_run: DryRun = False,
     yes: Confirmed = False,
     as_json: AsJson = False,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Move rows and checkpoint back together; what was read since is read again.
 
     Dead letters stay dead letters. Running workers are fenced by it.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     view = PyIcebergGateway(catalog_opener(pipeline), pipeline.table.identifier).load()
     decision = decide_rewind(view, to_snapshot)
     removed = _rows_of(view, view.head_snapshot_id) - _rows_of(view, to_snapshot)

@@ -9,7 +9,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from k2i_core.cli.options import Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.clock import SystemClock
 from k2i_core.query.output import TableRows, plain_rows
 from k2i_core.query.reading import open_pipeline
@@ -39,6 +39,7 @@ def tail(
     max_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after this long.")
     ] = None,
+    table: OneTable = None,
     overrides: Overrides = None,
 ) -> None:
     """Follow the pipeline's table: print rows as they arrive, until interrupted."""
@@ -46,7 +47,7 @@ def tail(
     deadline = None if max_seconds is None else clock.boot_seconds() + max_seconds
     chosen = None if columns is None else [name.strip() for name in columns.split(",")]
     remaining = max_rows
-    pipeline = read_pipeline(pipeline_file, overrides)
+    pipeline = read_one_table(pipeline_file, overrides, table)
     with open_pipeline(pipeline) as reader:
         follower = Tail(reader.table(), chosen)
         names = follower.look().column_names

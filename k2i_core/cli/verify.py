@@ -8,7 +8,7 @@ from k2i_core.audit.findings import Verification
 from k2i_core.audit.verify import Progress
 from k2i_core.audit.verify import verify as prove
 from k2i_core.cli.exits import Exit
-from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
+from k2i_core.cli.options import AsJson, Overrides, PipelineFile, SomeTables, read_tables
 from k2i_core.cli.output import print_json, print_line, print_table, progress_bar
 from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
@@ -27,6 +27,7 @@ def verify(
     skip_topic: Annotated[
         bool, typer.Option(help="Compare ledger and rows only; do not read the topic.")
     ] = False,
+    table: SomeTables = None,
     as_json: AsJson = False,
     overrides: Overrides = None,
 ) -> None:
@@ -34,13 +35,17 @@ def verify(
 
     Needs no pause: it proves the offsets below the checkpoint of the snapshot it loads first.
     """
-    pipeline = read_pipeline(pipeline_file, overrides)
-    verification = run_verification(pipeline, with_topic=not skip_topic)
-    if as_json:
-        print_json(verification.to_json())
+    pipelines = read_tables(pipeline_file, overrides, table)
+    found = [run_verification(pipeline, with_topic=not skip_topic) for pipeline in pipelines]
+    holds = all(verification.holds for verification in found)
+    if as_json and len(found) == 1:
+        print_json(found[0].to_json())
+    elif as_json:
+        print_json({"holds": holds, "tables": [one.to_json() for one in found]})
     else:
-        print_verification(verification)
-    if not verification.holds:
+        for verification in found:
+            print_verification(verification)
+    if not holds:
         raise typer.Exit(Exit.CHECK_FAILED)
 
 

@@ -29,6 +29,7 @@ from k2i_core.config.maintenance import (
 from k2i_core.config.monitoring import DeadLetterShare, Freshness, LagMessages, Monitoring
 from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.pipeline import Pipeline
+from k2i_core.config.routing import Match, RoutedTable
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import FreeMapping
@@ -53,11 +54,13 @@ __all__ = [
     "LagMessages",
     "Maintenance",
     "Manifests",
+    "Match",
     "Monitoring",
     "Orchestration",
     "Orphans",
     "PartitionField",
     "Pipeline",
+    "RoutedTable",
     "SchemaRegistry",
     "Serve",
     "SortField",

@@ -17,6 +17,8 @@ from k2i_core.config.monitoring import Monitoring
 from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
 from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, quoted
+from k2i_core.config.routing import RoutedTable
+from k2i_core.config.routing_checks import check_matches, check_undeclared
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
@@ -37,6 +39,8 @@ class Sections:
     kafka: Kafka | None
     format: Format | None
     table: Table | None
+    tables: tuple[RoutedTable, ...]
+    has_table: bool
     flush: Flush | None
     dead_letters: DeadLetters | None
     maintenance: Maintenance | None
@@ -46,11 +50,11 @@ class Sections:
     transforms: tuple[Transform, ...] = ()
     privacy: Privacy | None = None
 
-    def table_columns(self) -> Sequence[IcebergField] | None:
-        """Return the table's columns as far as the file alone tells; None for none."""
-        if self.table is None or self.transforms or self.privacy:
+    def columns_of(self, table: Table | None) -> Sequence[IcebergField] | None:
+        """Return a table's columns as far as the file alone tells; None for none."""
+        if table is None or self.transforms or self.privacy:
             return None
-        return declared_columns(self.format, self.table)
+        return declared_columns(self.format, table)
 
 
 def findings(sections: Sections) -> Iterator[Finding]:
@@ -58,18 +62,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.kafka:
         yield from _check_topics(sections.kafka)
         yield from _check_letter_topic(sections.kafka, sections.dead_letters)
-    if sections.table:
-        yield from _check_columns(sections.table.columns or ())
-        yield from _check_codec_level(sections.table)
-        columns = sections.table_columns()
-        yield from _check_partition_fields(sections.table, columns)
-        yield from _check_sort_fields(sections.table, columns)
-    if sections.table and sections.format:
-        yield from _check_value_column(sections.format, sections.table)
-        yield from _check_csv_columns(sections.format, sections.table)
-        yield from _check_key_column(sections.format, sections.table)
-    if sections.table and sections.dead_letters:
-        yield from _check_dead_letters(sections.table, sections.dead_letters)
+    yield from _check_all_tables(sections)
     if sections.flush:
         yield from _check_flush_bytes(sections.flush)
     if sections.maintenance:
@@ -79,10 +72,64 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
     if sections.monitoring and sections.table:
-        yield from _check_unique_key(sections.monitoring, sections.table_columns())
+        yield from _check_unique_key(sections.monitoring, sections.columns_of(sections.table))
     yield from _check_names(sections.checks)
     if sections.serve:
         yield from _check_certificate(sections.serve)
+
+
+def _check_all_tables(sections: Sections) -> Iterator[Finding]:
+    one = [] if sections.table is None else [(("table",), sections.table)]
+    several = [(("tables", place), table) for place, table in enumerate(sections.tables)]
+    for path, table in (*one, *several):
+        for below, message in _check_table(sections, table):
+            yield (*path, *below), message
+        if sections.dead_letters:
+            yield from _check_dead_letters(table, sections.dead_letters)
+    if sections.table and sections.format:
+        yield from _check_csv_columns(sections.format, sections.table)
+        yield from _check_key_column(sections.format, sections.table)
+    if sections.tables:
+        yield from _check_tables(sections)
+
+
+def _check_table(sections: Sections, table: Table) -> Iterator[Finding]:
+    """Yield what is wrong with one table, with paths that begin below it."""
+    yield from _check_columns(table.columns or ())
+    yield from _check_codec_level(table)
+    columns = sections.columns_of(table)
+    yield from _check_partition_fields(table, columns)
+    yield from _check_sort_fields(table, columns)
+    if sections.format:
+        yield from _check_value_column(sections.format, table)
+
+
+def _check_tables(sections: Sections) -> Iterator[Finding]:
+    """Yield what is wrong between several tables, and with what goes with one only."""
+    if sections.has_table:
+        yield ("tables",), "stands beside table; write one of them"
+    if sections.dead_letters and sections.dead_letters.table is None:
+        yield ("dead_letters", "table"), 'is required with tables, for example "sales.dead_letters"'
+    yield from check_matches(sections.tables, sections.format)
+    for place, table in enumerate(sections.tables):
+        if declared_columns(sections.format, table) is None:
+            yield from check_undeclared(place, table)
+    yield from _check_of_one_table(sections)
+
+
+def _check_of_one_table(sections: Sections) -> Iterator[Finding]:
+    if sections.format and sections.format.value == "csv":
+        yield ("format", "value"), "csv is not supported yet with tables"
+    if sections.format and sections.format.key_column_name is not None:
+        yield ("format", "key"), "a column of keys is not supported yet with tables"
+    for key in ("checks", "transforms", "privacy"):
+        if getattr(sections, key):
+            yield (key,), "is not supported yet with tables"
+    if sections.monitoring and sections.monitoring.unique_key:
+        yield ("monitoring", "unique_key"), "is not supported yet with tables"
+    if sections.maintenance and sections.maintenance.compaction.order == "z_order":
+        message = "z_order is not supported yet with tables; sort them by sort_by"
+        yield ("maintenance", "compaction", "order"), message
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -106,15 +153,15 @@ def _check_columns(columns: tuple[Column, ...]) -> Iterator[Finding]:
         first = seen.setdefault(column.name.casefold(), column.name)
         if first == column.name and column.name in (c.name for c in columns[:index]):
             message = f"{quoted(column.name)} is there twice"
-            yield ("table", "columns", index, "name"), message
+            yield ("columns", index, "name"), message
         elif first != column.name:
             message = f"{quoted(column.name)} differs only in letter case from {quoted(first)}"
-            yield ("table", "columns", index, "name"), message
+            yield ("columns", index, "name"), message
 
 
 def _check_codec_level(table: Table) -> Iterator[Finding]:
     if refusal := codec_level_refusal(table.properties.reveal()):
-        yield ("table", "properties", CODEC_LEVEL_KEY), refusal
+        yield ("properties", CODEC_LEVEL_KEY), refusal
 
 
 def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
@@ -127,7 +174,7 @@ def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
             f"format {format_.value} has exactly one column, {VALUE_COLUMN} of type "
             f"{type_text(expected)}; leave columns out, or write that one"
         )
-        yield ("table", "columns"), message
+        yield ("columns",), message
 
 
 def _check_csv_columns(format_: Format, table: Table) -> Iterator[Finding]:
@@ -173,7 +220,7 @@ def _check_partition_fields(
     purposes: Counter[tuple[str, str, int | None]] = Counter()
     names: Counter[str] = Counter()
     for index, field in enumerate(table.partition_by):
-        path = ("table", "partition_by", index)
+        path = ("partition_by", index)
         is_time = field.transform in TIME_TRANSFORMS
         purpose = ("time" if is_time else field.transform, field.column, field.argument)
         if purposes[purpose]:
@@ -203,7 +250,7 @@ def _check_partition_source(
 def _check_sort_fields(table: Table, columns: Sequence[IcebergField] | None) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, field in enumerate(table.sort_by):
-        path = ("table", "sort_by", index)
+        path = ("sort_by", index)
         if field.column in seen:
             yield path, f"{quoted(field.column)} is there already"
         seen.add(field.column)

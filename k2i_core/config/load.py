@@ -1,7 +1,7 @@
 """From a pipeline file to a `Pipeline`, or to one error with everything that is wrong with it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -24,6 +24,7 @@ from k2i_core.config.overlay import (
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, Origin, Problem, fail
+from k2i_core.config.routing import PLACEHOLDER, RoutedTable
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
@@ -108,6 +109,8 @@ def parse_pipeline(settings: Mapping[str, object], *, source: str = "pipeline") 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the pipeline file, for editors."""
     schema = Pipeline.model_json_schema()
+    schema["required"].remove("table")
+    schema["oneOf"] = [{"required": ["table"]}, {"required": ["tables"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -133,11 +136,13 @@ def _checked(document: Document) -> Pipeline:
     document.tree = _without_blanks(document.tree, Pipeline)
     secrets = frozenset({*document.secrets, *collect_secrets(document.tree)})
     pipeline, problems = None, list(document.problems)
+    tree, own = _with_table(document.tree)
     try:
-        pipeline = Pipeline.model_validate(document.tree)
+        pipeline = Pipeline.model_validate(tree)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            problems.extend(problems_of(document, detail))
+            if detail["loc"][0] in own:
+                problems.extend(problems_of(document, detail))
     broken = {problem.path[0] for problem in problems if problem.path}
     for path, message in findings(_sections(document.tree, broken)):
         problems.append(Problem(document.origin(path), path, message))
@@ -160,6 +165,27 @@ def _without_blanks(tree: Mapping[str, Any], model: type[Section]) -> dict[str, 
     return kept
 
 
+def _with_table(tree: Mapping[str, Any]) -> tuple[Mapping[str, Any], Collection[str | int]]:
+    """Let `table` be the first of `tables` that has a name of its own.
+
+    Returns:
+        The tree, and the keys of which problems are told: not of what is there twice.
+
+    """
+    keys = {*tree, *Pipeline.model_fields}
+    tables = tree.get("tables")
+    if not tables or not isinstance(tables, list) or "table" in tree:
+        return tree, keys
+    fixed = [
+        table
+        for table in cast("list[object]", tables)
+        if isinstance(table, dict) and PLACEHOLDER not in str(cast("Any", table).get("identifier"))
+    ]
+    lead = cast("dict[str, Any]", fixed[0] if fixed else {"identifier": "none.none"})
+    written = {key: value for key, value in lead.items() if key in Table.model_fields}
+    return {**tree, "table": written}, keys - {"table"}
+
+
 def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
     def section(name: str, kind: type[_SectionT]) -> _SectionT | None:
         return None if name in broken else kind.model_validate(tree.get(name, {}))
@@ -171,7 +197,9 @@ def _sections(tree: Mapping[str, Any], broken: set[str | int]) -> Sections:
     return Sections(
         kafka=section("kafka", Kafka),
         format=section("format", Format),
-        table=section("table", Table),
+        table=section("table", Table) if "tables" not in tree else None,
+        tables=sections_of("tables", RoutedTable),
+        has_table="table" in tree,
         flush=section("flush", Flush),
         dead_letters=section("dead_letters", DeadLetters),
         maintenance=section("maintenance", Maintenance),

@@ -16,6 +16,7 @@ from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
+from k2i_core.config.routing import RoutedTable, rules_name
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
@@ -100,6 +101,16 @@ class Pipeline(Section):
         description="What must not be written plainly: not to hot rows, files or dead letters.",
         examples=[{"columns": {"email": "hash"}, "secret": "${file:/run/secrets/k2i-privacy}"}],
     )
+    tables: tuple[RoutedTable, ...] = Field(
+        default=(),
+        description="Several tables instead of one, filled from the same topics.",
+        examples=[
+            [
+                {"identifier": "sales.orders", "match": {"field": "type", "pattern": "order"}},
+                {"identifier": "sales.others"},
+            ]
+        ],
+    )
     flush: Flush = Field(
         default=Flush(),
         description="When buffered rows become files and a commit.",
@@ -178,6 +189,31 @@ class Pipeline(Section):
         return self.kafka.group_id or f"k2i-{self.name}"
 
     @property
+    def lead(self) -> RoutedTable | None:
+        """The first of several tables with a name of its own; it accounts for what is no one's."""
+        return next((table for table in self.tables if not table.is_template), None)
+
+    @property
+    def rules_name(self) -> str:
+        """Name of the rules by which records find their tables; empty where there is one."""
+        return rules_name(self.tables) if self.tables else ""
+
+    def one_table(self, identifier: str) -> "Pipeline | None":
+        """Return this pipeline as everybody sees it who looks at one of its tables alone.
+
+        None for a table that is not one of them. Only ingestion needs the others.
+        """
+        if not self.tables:
+            return self if identifier == self.table.identifier else None
+        if identifier == self.dead_letter_table:
+            return None
+        fixed = [table for table in self.tables if table.identifier == identifier]
+        made = [table for table in self.tables if table.value_of(identifier) is not None]
+        for table in (*fixed, *made):
+            return self.model_copy(update={"table": table.named(identifier), "tables": ()})
+        return None
+
+    @property
     def dead_letter_table(self) -> str:
         """Identifier of the dead-letter table."""
         return self.dead_letters.table or f"{self.table.identifier}_dead_letters"
@@ -206,7 +242,9 @@ class Pipeline(Section):
 
     def redacted(self) -> dict[str, Any]:
         """Return the settings as they are written in a file, without secrets: for every print."""
-        return masked_tree(self.model_dump(mode="json"), self._secrets)
+        # Of the two only what was written, because the other one says the same.
+        left_out = {"table"} if self.tables else {"tables"}
+        return masked_tree(self.model_dump(mode="json", exclude=left_out), self._secrets)
 
     def with_secrets(self, secrets: frozenset[str]) -> "Pipeline":
         """Return the same pipeline that also hides these values, wherever they stand."""

@@ -37,13 +37,20 @@ ROW_HINT = re.compile(r" in row (\d+)\Z")
 class ColumnReader:
     """Reads texts into columns of the parse types; immutable."""
 
-    def __init__(self, parse_schema: pa.Schema, *, block_bytes_max: int = BLOCK_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        parse_schema: pa.Schema,
+        *,
+        block_bytes_max: int = BLOCK_BYTES_MAX,
+        ignores_others: bool = False,
+    ) -> None:
+        """Bind the schema; only whoever makes no rows of what is read may ignore other fields."""
         self._block_bytes_max = block_bytes_max
         self.parse_schema = parse_schema
         self._parse_options = pj.ParseOptions(
             explicit_schema=parse_schema,
             newlines_in_values=False,
-            unexpected_field_behavior="error",
+            unexpected_field_behavior="ignore" if ignores_others else "error",
         )
 
     def read(self, texts: pa.StringArray) -> pa.RecordBatch:

@@ -22,6 +22,10 @@ for tables that get few rows; smaller maps more files for tables that get many."
 SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 """Where the doubling ends. Larger leaves more room unused, smaller maps more files."""
 
+SEGMENT_BYTES_LEAST = 64 * 1024
+"""Where first segments stop to shrink when many tables share the memory. Larger fills it with what
+is reserved and not used; smaller maps a file for every few rows."""
+
 _ROUND_BYTES = 64 * 1024
 
 
@@ -35,15 +39,17 @@ def _field_count(data_type: pa.DataType) -> int:
     return 1 + sum(_field_count(child) for child in children)
 
 
-def usual_room(segment_count: int) -> int:
+def usual_room(segment_count: int, byte_count_first: int = SEGMENT_BYTES_FIRST) -> int:
     """Return the size of the next segment of a generation that has some already."""
-    return min(SEGMENT_BYTES_MAX, SEGMENT_BYTES_FIRST << min(segment_count, 8))
+    return min(SEGMENT_BYTES_MAX, byte_count_first << min(segment_count, 8))
 
 
-def room_for(rows: pa.RecordBatch, segment_count: int) -> int:
+def room_for(
+    rows: pa.RecordBatch, segment_count: int, byte_count_first: int = SEGMENT_BYTES_FIRST
+) -> int:
     """Return the same for a batch that may be larger than a segment usually is."""
     needed = rows.nbytes + bytes_around(rows.schema) + rows.schema.serialize().size
-    usual = usual_room(segment_count)
+    usual = usual_room(segment_count, byte_count_first)
     return max(usual, -(-needed // _ROUND_BYTES) * _ROUND_BYTES)
 
 

@@ -38,6 +38,7 @@ from k2i_core.hot.layout import (
 from k2i_core.hot.page import STATE_NAME, StatePageReader, StatePageWriter
 from k2i_core.hot.segments import (
     SEGMENT_BYTES_FIRST,
+    SEGMENT_BYTES_LEAST,
     SegmentWriter,
     bytes_around,
     room_for,
@@ -76,6 +77,24 @@ class _Generation:
         return sum(segment.size for _, segment in self.segments)
 
 
+class HotBudget:
+    """The bytes that the hot rows of several tables may take together; called by two threads."""
+
+    def __init__(self, byte_count_max: int, table_count: int) -> None:
+        """Share a limit among tables."""
+        self.byte_count_max = byte_count_max
+        self.segment_bytes_first = max(SEGMENT_BYTES_LEAST, SEGMENT_BYTES_FIRST // table_count)
+        self.uncommitted_bytes = 0
+        self._lock = threading.Lock()
+        self._of_writers: dict[int, int] = {}
+
+    def note(self, writer: object, byte_count: int) -> None:
+        """Take note of what one table's rows take now."""
+        with self._lock:
+            self.uncommitted_bytes += byte_count - self._of_writers.get(id(writer), 0)
+            self._of_writers[id(writer)] = byte_count
+
+
 class HotWriter:
     """Implements `ingest.ports.HotRows` with files; a directory is made at the take-over."""
 
@@ -87,6 +106,7 @@ class HotWriter:
         *,
         byte_count_max: int,
         report: Callable[[str], None],
+        budget: HotBudget | None = None,
     ) -> None:
         """Bind where rows go; nothing is made yet.
 
@@ -96,12 +116,13 @@ class HotWriter:
             make_token: Names directories as no other process does.
             byte_count_max: Of uncommitted rows; the session polls no more above it.
             report: Told what went wrong, for people.
+            budget: Shared with the rows of other tables; None for one of its own.
 
         """
         self._roots = tuple(roots)
         self._table_uuid = table_uuid
         self._make_token = make_token
-        self._byte_count_max = byte_count_max
+        self._budget = budget or HotBudget(byte_count_max, 1)
         self._report = report
         self._lock = threading.Lock()
         self._session: _HotSession | None = None
@@ -109,8 +130,9 @@ class HotWriter:
     @property
     def is_full(self) -> bool:
         """Tell whether uncommitted rows have reached the limit."""
-        session = self._session
-        return session is not None and session.uncommitted_bytes >= self._byte_count_max
+        return self._session is not None and (
+            self._budget.uncommitted_bytes >= self._budget.byte_count_max
+        )
 
     @property
     def is_shown(self) -> bool:
@@ -120,10 +142,13 @@ class HotWriter:
     def has_room(self, waiting_bytes: int, next_bytes: int) -> bool:
         """Tell whether another poll would stay below the limit, judged by how rows grew so far."""
         session = self._session
-        if session is None or (not waiting_bytes and not session.uncommitted_bytes):
+        uncommitted_bytes = self._budget.uncommitted_bytes
+        if session is None or (not waiting_bytes and not uncommitted_bytes):
             return True
+        others_bytes = uncommitted_bytes - session.uncommitted_bytes
         # Once more, because the end of a segment may be too short for the next batch.
-        return session.bytes_with(waiting_bytes + 2 * next_bytes) <= self._byte_count_max
+        with_next = others_bytes + session.bytes_with(waiting_bytes + 2 * next_bytes)
+        return with_next <= self._budget.byte_count_max
 
     def took_over(
         self, owner: Owner, identity: Identity, next_offsets: Mapping[TopicPartition, int]
@@ -139,9 +164,10 @@ class HotWriter:
                     _head_of(self._table_uuid, owner, identity, next_offsets),
                     np.array([next_offsets[tp] for tp in sorted(next_offsets)], np.int64),
                     self._make_token(),
-                    byte_count_max=self._byte_count_max,
+                    budget=self._budget,
                     report=self._report,
                 )
+            self._note_bytes()
             self._remove_dead(owner, next_offsets)
 
     def append(self, generation: int, decoded: DecodedBatch) -> None:
@@ -149,12 +175,14 @@ class HotWriter:
         with self._lock, self._ending_on_failure("append rows"):
             if self._session is not None:
                 self._session.append(generation, decoded)
+                self._note_bytes()
 
     def committed(self, generation: int, snapshot_id: int) -> None:
         """Let go of what the table holds now; the generation itself stays one commit longer."""
         with self._lock, self._ending_on_failure("drop a generation"):
             if self._session is not None:
                 self._session.committed(generation, snapshot_id)
+                self._note_bytes()
 
     def close(self) -> None:
         """Remove the page: everything is in the table."""
@@ -179,8 +207,13 @@ class HotWriter:
             session, self._session = self._session, None
             if session is not None:
                 session.end()
+            self._note_bytes()
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             self._report(f"hot reads ended for this session: cannot {action}: {reason}")
+
+    def _note_bytes(self) -> None:
+        session = self._session
+        self._budget.note(self, session.uncommitted_bytes if session else 0)
 
     def _remove_dead(self, owner: Owner, next_offsets: Mapping[TopicPartition, int]) -> None:
         for root in self._roots:
@@ -221,7 +254,7 @@ class _HotSession:
         base: Offsets,
         token: str,
         *,
-        byte_count_max: int,
+        budget: HotBudget,
         report: Callable[[str], None],
     ) -> None:
         """Make the page in the first root that takes it.
@@ -234,7 +267,8 @@ class _HotSession:
         self._table_uuid = head.table_uuid
         self._token = token
         self._epoch = head.owner.epoch
-        self._byte_count_max = byte_count_max
+        self._byte_count_max = budget.byte_count_max
+        self._segment_bytes_first = budget.segment_bytes_first
         self._report = report
         self._index = {tp: index for index, tp in enumerate(head.partitions)}
         self._base = base
@@ -249,7 +283,7 @@ class _HotSession:
         head = PageHead(
             head.table_uuid, head.boot_id, head.owner, head.identity, head.partitions, places
         )
-        segment_count = 2 * (byte_count_max // SEGMENT_BYTES_FIRST) + SEGMENTS_MORE
+        segment_count = 2 * (budget.byte_count_max // SEGMENT_BYTES_FIRST) + SEGMENTS_MORE
         self._segments_max = segment_count
         room = state_bytes_max(len(head.partitions), GENERATIONS_MAX, segment_count)
         self._page = self._in_first_place(
@@ -272,8 +306,8 @@ class _HotSession:
             missing -= segments[-1][1].size - segments[-1][1].byte_count
         count = len(segments)
         while missing > 0:
-            missing -= usual_room(count)
-            reserved += usual_room(count)
+            missing -= usual_room(count, self._segment_bytes_first)
+            reserved += usual_room(count, self._segment_bytes_first)
             count += 1
         return reserved
 
@@ -323,7 +357,7 @@ class _HotSession:
     def _write(self, generation: _Generation, rows: pa.RecordBatch) -> None:
         segments = generation.segments
         if not segments or not segments[-1][1].takes(rows):
-            size = room_for(rows, len(segments))
+            size = room_for(rows, len(segments), self._segment_bytes_first)
             if size + sum(g.byte_count for g in self._generations) > self._byte_count_max:
                 self._drop(self._committed_generation)
             name = segment_name(self._epoch, generation.number, len(segments))

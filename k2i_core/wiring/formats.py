@@ -1,6 +1,7 @@
 """The pipeline file's `format` section as decoders, and as the columns of a new table."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,6 +15,7 @@ from k2i_core.config.format import SCHEMA_FORMATS, SchemaRegistry
 from k2i_core.decode.arrow_columns import MAPPING_VERSION as ARROW_MAPPING_VERSION
 from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
+from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.contradictions import Contradiction, contradictions
 from k2i_core.decode.csv_decoder import CsvDecoder
@@ -108,6 +110,29 @@ class Formats:
             )
         column = format_.key_column_name
         self._keys = KeyFormat(pipeline, column, self._registry) if column else None
+
+    def of_table(self, pipeline: Pipeline) -> "Formats":
+        """Return the same for one of several tables: its own columns, what is known in common."""
+        own = copy(self)
+        own._pipeline = pipeline  # noqa: SLF001 - a copy of this very class
+        return own
+
+    def message_name(self, schema_id: SchemaId) -> str | None:
+        """Return the full name of the records of an Avro schema; None where there is none.
+
+        Raises:
+            UnavailableError, ConfigError: As `fetch`.
+
+        """
+        assert self._schemas is not None
+        while (schema := self._schemas.find(schema_id)) is None:
+            self._schemas.fetch(frozenset({schema_id}))
+        if not isinstance(schema, WriterSchema) or schema.language is not SchemaLanguage.AVRO:
+            return None
+        try:
+            return parse_avro(schema.text, schema.references).name
+        except UnusableSchemaError:
+            return None
 
     def fetch(self, schema_ids: frozenset[SchemaId], /) -> None:
         """Make writers' schemas known to the decoders."""

@@ -123,17 +123,15 @@ def stored_ledger(inspected: InspectedTable) -> StoredLedger:
     return StoredLedger(inspected.entry, inspected.retained_ranges)
 
 
-def recent_commits(pipeline: Pipeline, share: Share) -> Iterator[Seen]:
+def seen_by(table: InspectedTable, share: Share) -> Iterator[Seen]:
     """Yield what the newest retained commits of a worker's Kafka partitions held, newest first.
 
-    Raises:
-        UnavailableError: The catalog did not answer.
-
+    What was filtered is none of the table's business.
     """
-    for retained in inspect_target(pipeline).retained_ranges:
+    for retained in table.retained_ranges:
         mine = [r for r in retained.ranges if share.holds(r.offsets.topic_partition) and not r.lost]
         yield Seen(
-            sum(r.totals.accounted_count for r in mine),
+            sum(r.totals.accounted_count - r.totals.filtered_count for r in mine),
             sum(r.totals.dead_letter_count for r in mine),
         )
 

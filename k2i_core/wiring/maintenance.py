@@ -19,6 +19,7 @@ from k2i_core.maintenance.health import TableHealth, measure
 from k2i_core.maintenance.manifests import rewrite_table_manifests
 from k2i_core.maintenance.orphans import sweep_table
 from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
+from k2i_core.wiring import several
 from k2i_core.wiring.settings import catalog_opener, commit_limits
 
 COMMIT_ATTEMPTS_MAX = 100
@@ -27,16 +28,17 @@ attempts take longer than theirs; more waits longer on a table that somebody els
 
 
 def tables_of(pipeline: Pipeline) -> tuple[str, ...]:
-    """Return the pipeline's tables that exist: the target, then the dead letters.
+    """Return the pipeline's tables that exist: the targets, then the dead letters.
 
     Raises:
-        ConfigError: The target does not exist yet.
+        ConfigError: A target does not exist yet.
         UnavailableError: The catalog did not answer.
 
     """
     open_catalog = catalog_opener(pipeline)
-    found = [pipeline.table.identifier]
-    PyIcebergGateway(open_catalog, pipeline.table.identifier).load()
+    found = [alone.table.identifier for alone in several.tables_of(pipeline)]
+    for identifier in found:
+        PyIcebergGateway(open_catalog, identifier).load()
     try:
         PyIcebergGateway(open_catalog, pipeline.dead_letter_table).load()
     except ConfigError as error:

@@ -52,6 +52,7 @@ CHECKS = (
     HealthCheck("broker", LOOP_STALE_SECONDS_MAX),
     HealthCheck("catalog", 6 * CATALOG_CHECK_SECONDS),
     HealthCheck("hot", None),
+    HealthCheck("tables", None),
 )
 
 
@@ -81,6 +82,8 @@ class WorkerObservation:
         self._health = health
         self._clock = clock
         self._table, self._dead_letter_table = tables
+        self._lead = self._table
+        self._is_one_of_several = False
         self._ask_catalog = ask_catalog
         self._lock = threading.Lock()
         self._freshness = Freshness()
@@ -124,6 +127,7 @@ class WorkerObservation:
             self._lane_counted_seconds = {}
         self._health.report("owner", ok=False, detail="taking over")
         self._health.report("hot", ok=True)
+        self._health.report("tables", ok=True)
 
     def hot_trouble(self, trouble: str) -> None:
         """Show what is wrong with hot rows; the worker stays ready, because the table is right."""
@@ -151,6 +155,8 @@ class WorkerObservation:
                 )
             self._next_offsets = dict(taken.next_offsets)
             self._freshness = Freshness()
+            self._lead = next(iter(taken.targets), self._table)
+            self._is_one_of_several = len(taken.targets) > 1
         self._health.report("owner", ok=True, detail=f"epoch {taken.owner.epoch}")
         log.info(
             "took over",
@@ -158,8 +164,13 @@ class WorkerObservation:
             worker=str(taken.owner.share),
             epoch=taken.owner.epoch,
             kafka_partition_count=len(taken.next_offsets),
+            table_count=len(taken.targets),
             standing_dead_letter_count=sum(len(v) for v in taken.verdicts.values()),
         )
+        for table, reason in taken.left_out.items():
+            log.error("table is left out, the others go on", table=table, reason=str(reason))
+        left_out = ", ".join(taken.left_out)
+        self._health.report("tables", ok=not left_out, detail=left_out and f"left out: {left_out}")
 
     def polled(self, batch: PolledBatch) -> None:
         """Count the records of a poll."""
@@ -170,22 +181,30 @@ class WorkerObservation:
     def flushed(self, report: FlushReport) -> None:
         """Count a flush and write its canonical line."""
         generation, counts = report.generation, report.generation.counts
+        leads = report.table in ("", self._lead)
         with self._lock:
-            self._freshness.committed(generation.ends)
-            self._next_offsets.update(generation.ends)
+            if leads:
+                self._freshness.committed(generation.ends)
+                self._next_offsets.update(generation.ends)
         for counted in generation.ranges:
             tp, c = counted.offsets.topic_partition, counted.counts
             self._metrics.range_committed(
                 tp.topic,
                 tp.kafka_partition,
-                start_offset=counted.offsets.start_offset,
+                # Of several tables one says how far the topic was read, each what it got.
+                offset_count=len(counted.offsets) if leads else 0,
                 next_offset=counted.offsets.next_offset,
                 row_count=c.row_count,
                 dead_letter_count=c.dead_letter_count,
-                filtered_count=c.filtered_count,
+                filtered_count=0 if self._is_one_of_several else c.filtered_count,
                 tombstone_count=c.tombstone_count,
                 byte_count=c.byte_count,
             )
+        self._metrics.table_filled(
+            report.table or self._table,
+            row_count=counts.row_count,
+            dead_letter_count=counts.dead_letter_count,
+        )
         self._count_commits(report)
         self._metrics.flush_finished(
             flush_seconds=report.seal_to_commit_milliseconds / 1000,
@@ -194,7 +213,7 @@ class WorkerObservation:
         self._health.report("catalog", ok=True)
         log.info(
             "flush committed",
-            table=self._table,
+            table=report.table or self._table,
             snapshot_id=report.commit.snapshot_id,
             generation=generation.number,
             row_count=counts.row_count,
@@ -215,7 +234,7 @@ class WorkerObservation:
                 report.dead_letter_commit,
                 report.generation.dead_letter_files,
             ),
-            (self._table, report.commit, report.generation.files),
+            (report.table or self._table, report.commit, report.generation.files),
         )
         for table, commit, files in commits:
             if commit is not None:

@@ -1,63 +1,36 @@
 """One ingest session over real parts, and everything that has to be closed after it."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import structlog
-from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table
-
-from k2i_core.clock import Clock, IdSource
+from k2i_core.clock import IdSource
 from k2i_core.config import Pipeline
-from k2i_core.crash_points import Observer, ignore
 from k2i_core.errors import ConfigError, UnavailableError
-from k2i_core.hot.writer import HotWriter
-from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
 from k2i_core.iceberg.verdicts import Verdicts
-from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker
-from k2i_core.ingest.lanes import Lanes, open_lanes
-from k2i_core.ingest.parts import Listener, Parts, SessionSettings
-from k2i_core.ingest.ports import (
-    DeadLetterTable,
-    HotRows,
-    NoHotRows,
-    OpenDeadLetters,
-    ReadVerdicts,
-)
+from k2i_core.ingest.lanes import open_lanes
+from k2i_core.ingest.parts import Parts, SessionSettings
+from k2i_core.ingest.ports import DeadLetterTable, OpenDeadLetters, ReadVerdicts
 from k2i_core.ingest.session import Session
-from k2i_core.ingest.targets import Target
 from k2i_core.kafka.letter_topic import LetterTopic
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.ledger import Share
 from k2i_core.native import find_native
 from k2i_core.txlog.directory import TransactionLogFile
 from k2i_core.wiring.first_schema import find_row_schema
-from k2i_core.wiring.formats import Formats, check_mapping
-from k2i_core.wiring.inspection import recent_commits
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.letter_copies import (
     CopiedDeadLetterTable,
     CopiedVerdicts,
     LetterCopies,
-    Report,
 )
 from k2i_core.wiring.record_columns import RecordColumns
-from k2i_core.wiring.row_targets import RowWriters, TableRows
-from k2i_core.wiring.settings import (
-    catalog_opener,
-    check_text_keys,
-    commit_limits,
-    flush_limits,
-    kafka_settings,
-    table_settings,
-)
+from k2i_core.wiring.settings import catalog_opener, flush_limits, kafka_settings
+from k2i_core.wiring.several import open_several
+from k2i_core.wiring.surroundings import Surroundings
+from k2i_core.wiring.targets import TargetMaker
 from k2i_core.worker import OpenSession
-
-_log = structlog.get_logger(__name__)
 
 DECODE_THREADS = 2
 """Decoders that run side by side. More only helps when decoding, not polling, is the slowest
@@ -66,34 +39,6 @@ stage, which takes more than four processors; fewer leaves a processor idle."""
 
 _HOPELESS = (PermissionError, NotADirectoryError, FileExistsError)
 """What no retry cures: something else is where the directory has to be, or it is not ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a worker's sessions share and production takes from the system.
-
-    Attributes:
-        clock: For polling; a stop request cuts its waits short.
-        patient_clock: For commits; a stop request does not.
-        listener: Told about progress.
-        observe: Told about every crash point.
-        is_stop_asked: Whether to stop waiting for first records.
-        on_open: Told about each session before it starts.
-        report_hot: Told when something is wrong with hot rows; ingestion goes on.
-        report_copies: Told about dead letters in their topic: copied, and given up.
-    """
-
-    clock: Clock
-    patient_clock: Clock
-    ids: IdSource
-    is_stop_asked: Callable[[], bool] = field(default=lambda: False)
-    listener: Listener = field(default_factory=Listener)
-    observe: Observer = ignore
-    on_open: Callable[[OpenSession, KafkaSource, Lanes], None] = field(
-        default=lambda _opened, _source, _lanes: None
-    )
-    report_hot: Callable[[str], None] = field(default=lambda _trouble: None)
-    report_copies: Report = field(default=lambda _copied, _given_up: None)
 
 
 def state_directory(pipeline: Pipeline) -> Path:
@@ -140,18 +85,26 @@ def open_session(
             surroundings.listener.turned()  # waiting for first records is no hanging
             return surroundings.is_stop_asked()
 
-        target = _target(pipeline, share, catalog, source, log, surroundings, is_stop_asked)
-        letters = _dead_letters(pipeline, catalog, log, surroundings)
+        formats = Formats(pipeline, surroundings.clock)
+        maker = TargetMaker(pipeline, share, catalog, log, surroundings)
+        if pipeline.tables:
+            targets, routing = open_several(maker, formats)
+        else:
+            columns = RecordColumns(pipeline)
+            first = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
+            targets, routing = (maker.make(pipeline, formats, columns, first),), None
+        letters = _dead_letters(maker, surroundings)
         lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
             Parts(
                 source=source,
-                targets=(target,),
+                targets=targets,
                 dead_letters=letters.table,
                 open_dead_letters=letters.open_writer,
                 read_verdicts=letters.read_verdicts,
                 log=log,
                 clock=surroundings.patient_clock,
+                routing=routing,
             ),
             SessionSettings(pipeline=pipeline.name, share=share, flush=flush_limits(pipeline)),
             lanes,
@@ -176,16 +129,13 @@ class _DeadLetters:
     read_verdicts: ReadVerdicts
 
 
-def _dead_letters(
-    pipeline: Pipeline, catalog: Catalog, log: TransactionLogFile, surroundings: Surroundings
-) -> _DeadLetters:
+def _dead_letters(maker: TargetMaker, surroundings: Surroundings) -> _DeadLetters:
     """Create or adopt their table, which goes first; and their topic, if there is one."""
-    identifier, section = pipeline.dead_letter_table, pipeline.dead_letters
-    table = create_or_adopt_dead_letters(catalog, identifier).table
-    committer = _committer(pipeline, identifier, log, surroundings)
-    open_writer = _row_writers(table, identifier, log, surroundings).open
+    pipeline = maker.pipeline
+    section, writers = pipeline.dead_letters, maker.dead_letter_writers()
+    committer = maker.committer(pipeline.dead_letter_table)
     if section.topic is None:
-        return _DeadLetters(committer, open_writer, Verdicts())
+        return _DeadLetters(committer, writers.open, Verdicts())
     topic = LetterTopic(
         kafka_settings(pipeline),
         section.topic,
@@ -195,104 +145,7 @@ def _dead_letters(
     )
     copies = LetterCopies(topic, section.topic, surroundings.report_copies)
     return _DeadLetters(
-        CopiedDeadLetterTable(committer, table, copies),
-        open_writer,
+        CopiedDeadLetterTable(committer, writers.table, copies),
+        writers.open,
         CopiedVerdicts(Verdicts(), copies),
-    )
-
-
-def _breaker(pipeline: Pipeline, share: Share) -> CircuitBreaker | None:
-    section = pipeline.dead_letters
-    if section.max_share is None:
-        return None
-    limits = BreakerLimits(section.max_share, section.over_records)
-    return CircuitBreaker(limits, lambda: recent_commits(pipeline, share))
-
-
-def _hot_rows(pipeline: Pipeline, table_uuid: str, surroundings: Surroundings) -> HotRows:
-    if not pipeline.hot.enabled:
-        return NoHotRows()
-
-    def report(trouble: str) -> None:
-        _log.warning("hot rows are in trouble", table=pipeline.table.identifier, trouble=trouble)
-        surroundings.report_hot(trouble)
-
-    return HotWriter(
-        pipeline.hot_directories,
-        table_uuid,
-        surroundings.ids.token,
-        byte_count_max=pipeline.hot.max_bytes,
-        report=report,
-    )
-
-
-def _target(
-    pipeline: Pipeline,
-    share: Share,
-    catalog: Catalog,
-    source: KafkaSource,
-    log: TransactionLogFile,
-    surroundings: Surroundings,
-    is_stop_asked: Callable[[], bool],
-) -> Target:
-    """Create or adopt the table, and return what is its own."""
-    columns = RecordColumns(pipeline)
-    formats = Formats(pipeline, surroundings.clock)
-    record_schema = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
-    rows = _target_rows(pipeline, catalog, columns, record_schema, log, surroundings)
-    return Target(
-        table=_committer(pipeline, pipeline.table.identifier, log, surroundings),
-        rows=rows,
-        make_decoder=formats.make_decoder,
-        hot=_hot_rows(pipeline, rows.table_uuid, surroundings),
-        breaker=_breaker(pipeline, share),
-        fetch_schemas=formats.fetch,
-        check_keys=check_text_keys if pipeline.format.key == "string" else None,
-        transforms=columns.transforms,
-    )
-
-
-def _target_rows(
-    pipeline: Pipeline,
-    catalog: Catalog,
-    columns: RecordColumns,
-    record_schema: pa.Schema,
-    log: TransactionLogFile,
-    surroundings: Surroundings,
-) -> TableRows:
-    identifier, evolution = pipeline.table.identifier, pipeline.table.schema_evolution
-    target = create_or_adopt(
-        catalog,
-        identifier,
-        columns.to_table(record_schema),
-        table_settings(pipeline, columns.properties(record_schema)),
-        evolution,
-    )
-    check_mapping(pipeline, target.table.properties.get)
-    for note in target.notes:
-        _log.warning("table differs from the settings", table=identifier, difference=note)
-    table = columns.keep(catalog, identifier, record_schema) or target.table
-    writers = _row_writers(table, identifier, log, surroundings)
-    return TableRows(catalog, writers, identifier, columns, evolution)
-
-
-def _row_writers(
-    table: Table, identifier: str, log: TransactionLogFile, surroundings: Surroundings
-) -> RowWriters:
-    return RowWriters(
-        table, identifier, clock=surroundings.clock, log=log, observe=surroundings.observe
-    )
-
-
-def _committer(
-    pipeline: Pipeline, identifier: str, log: TransactionLogFile, surroundings: Surroundings
-) -> TableCommitter:
-    # A catalog of its own for each, because the commit lane and the write lane run side by side.
-    return TableCommitter(
-        PyIcebergGateway(catalog_opener(pipeline), identifier),
-        surroundings.patient_clock,
-        surroundings.ids,
-        commit_limits(pipeline),
-        log_attempt=log.attempted,
-        observe=surroundings.observe,
     )

@@ -22,8 +22,9 @@ from k2i_core.metrics import IngestMetrics
 from k2i_core.native import Native, find_native
 from k2i_core.server import Health, StatusServer
 from k2i_core.wiring.observation import CHECKS, WorkerObservation
-from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.sessions import open_session
 from k2i_core.wiring.settings import catalog_opener
+from k2i_core.wiring.surroundings import Surroundings
 from k2i_core.worker import Until, Worker
 
 log = structlog.get_logger(__name__)

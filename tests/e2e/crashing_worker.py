@@ -15,7 +15,8 @@ from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import load_pipeline
 from k2i_core.crash_points import CrashPoint, Observer
 from k2i_core.ledger import Share
-from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.sessions import open_session
+from k2i_core.wiring.surroundings import Surroundings
 from k2i_core.worker import Until, Worker
 
 

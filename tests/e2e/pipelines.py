@@ -23,8 +23,9 @@ from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import Pipeline, load_pipeline
 from k2i_core.dev.orders import ORDERS, EventSet
 from k2i_core.ledger import Share
-from k2i_core.wiring.sessions import Surroundings, open_session
+from k2i_core.wiring.sessions import open_session
 from k2i_core.wiring.settings import catalog_opener
+from k2i_core.wiring.surroundings import Surroundings
 from k2i_core.worker import Until, Worker
 from tests.services.warm_python import Program, warm_python
 

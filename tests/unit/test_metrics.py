@@ -32,7 +32,7 @@ def busy_metrics() -> IngestMetrics:
     metrics.range_committed(
         "orders",
         3,
-        start_offset=100,
+        offset_count=12,
         next_offset=112,
         row_count=7,
         dead_letter_count=1,
@@ -52,6 +52,7 @@ def busy_metrics() -> IngestMetrics:
         byte_count=900,
         landed_ms=1_700_000_000_500,
     )
+    metrics.table_filled("sales.orders", row_count=7, dead_letter_count=1)
     metrics.fenced("sales.orders")
     metrics.outage_seen("broker")
     metrics.lane_worked("decode", cpu_seconds=1.5)

@@ -1,0 +1,67 @@
+"""One field of JSON objects as text, without looking at the rest: for those who only sort records.
+
+A record that is no object, or has another kind of value there, gives null: whoever decodes it says
+what is wrong with it.
+"""
+
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2i_core.decode.framing import frame
+from k2i_core.decode.isolation import UnreadableError, read_good
+from k2i_core.decode.json_columns import ColumnReader
+
+
+class _FieldReader:
+    """Reads one field, which is text in some records and a whole number in others."""
+
+    def __init__(self, path: tuple[str, ...]) -> None:
+        self._path = path
+        self._readers = [
+            ColumnReader(_nested(path, kind), ignores_others=True)
+            for kind in (pa.string(), pa.int64())
+        ]
+        self.parse_schema = pa.schema([pa.field("text", pa.string())])
+
+    def read(self, texts: pa.StringArray) -> pa.RecordBatch:
+        """Read n texts as n rows of the one column; raises `UnreadableError` for all or none."""
+        try:
+            rows = self._readers[0].read(texts)
+        except UnreadableError:
+            rows = self._readers[1].read(texts)
+        first, *below = self._path
+        column = reduce(pc.struct_field, below, rows.column(first))
+        return pa.RecordBatch.from_arrays([column.cast(pa.string())], schema=self.parse_schema)
+
+
+class FieldPeek:
+    """Reads one field of n records; thread-safe."""
+
+    def __init__(self, path: str) -> None:
+        """Bind the field; dots lead into objects."""
+        self._reader = _FieldReader(tuple(path.split(".")))
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none."""
+        places = np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+        framed = frame(values.drop_null())
+        if framed.indices is not None:
+            places = places[np.array(framed.indices, np.int64)]
+        rows, unreadable = read_good(framed.texts, self._reader, lambda _text: False)
+        places = np.delete(places, unreadable)
+        found = np.zeros(len(values), np.int64)
+        is_there = np.zeros(len(values), np.bool_)
+        found[places] = np.arange(len(places))
+        is_there[places] = True
+        texts = rows.column("text").take(pa.array(found, pa.int64(), mask=~is_there))
+        assert isinstance(texts, pa.StringArray)
+        return texts
+
+
+def _nested(path: tuple[str, ...], kind: pa.DataType) -> pa.Schema:
+    for name in reversed(path[1:]):
+        kind = pa.struct([pa.field(name, kind)])
+    return pa.schema([pa.field(path[0], kind)])

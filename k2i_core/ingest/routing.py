@@ -1,0 +1,197 @@
+"""Rules by which records find their tables: topic, header, a field of the value or its message.
+
+The first rule that fits decides, by the record alone. The texts of a rule are looked up once for
+each that is different, so that a record costs a number.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2i_core.records import DecodeFailure, Routes
+
+NO_MATCH = "no_match"
+
+TEXTS_KEPT_MAX = 10_000
+"""Texts of a rule of which it is remembered what they mean. Larger costs memory for a field that is
+different in every record; smaller looks the same ones up again."""
+
+Texts = Callable[[pa.RecordBatch], pa.StringArray]
+"""n records → n texts; null where a record has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which records go into a table.
+
+    Attributes:
+        texts: What is matched of each record.
+        pattern: What the whole text has to be.
+        name_of: Text that fits → table; None where that would be no table that may be.
+    """
+
+    texts: Texts
+    pattern: re.Pattern[str]
+    name_of: Callable[[str], str | None]
+
+
+class SeenNames:
+    """Names that records may give to tables, up to a number of them; thread-safe."""
+
+    def __init__(
+        self,
+        place: Callable[[str], str],
+        known: Iterable[str],
+        *,
+        taken: Collection[str],
+        count_max: int,
+        refused: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """Bind what there may be.
+
+        Args:
+            place: Text → identifier of its table.
+            known: Tables that are there.
+            taken: Identifiers that are no table of this rule.
+            count_max: Tables that there may be; more match nothing.
+            refused: Told once about each that is one too many.
+
+        """
+        self._place = place
+        self._known = set(known)
+        self._taken = frozenset(taken)
+        self._count_max = count_max
+        self._refused = refused
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> str | None:
+        """Return the table of a text; it counts from now on."""
+        if not re.fullmatch(r"[\w-]+", text):
+            return None
+        name = self._place(text)
+        with self._lock:
+            if name in self._taken:
+                return None
+            if name not in self._known:
+                if len(self._known) >= self._count_max:
+                    self._refused(name)
+                    return None
+                self._known.add(name)
+        return name
+
+
+class RuleRouter:
+    """Routes records by rules in their order; see `ingest.ports.Router`."""
+
+    def __init__(self, rules: Iterable[Rule], rest: str, *, refuses_rest: bool) -> None:
+        """Bind the rules.
+
+        Args:
+            rules: The first that fits decides.
+            rest: The table of what fits none.
+            refuses_rest: Whether that becomes dead letters of it; its tombstones are tombstones.
+
+        """
+        self._rules = tuple(rules)
+        self._rest = rest
+        self._refuses_rest = refuses_rest
+        self._remembered: tuple[dict[str, str | None], ...] = tuple({} for _ in self._rules)
+
+    def __call__(self, records: pa.RecordBatch) -> Routes:
+        """Route n rows × POLLED_SCHEMA."""
+        tables = [self._rest]
+        codes = np.zeros(records.num_rows, np.int32)
+        is_open = np.ones(records.num_rows, np.bool_)
+        for rule, remembered in zip(self._rules, self._remembered, strict=True):
+            if not is_open.any():
+                break
+            whole = bool(is_open.all())
+            places = np.flatnonzero(is_open)
+            part = records if whole else records.take(pa.array(places, pa.int64()))
+            found = self._codes(rule, remembered, part, tables)
+            fits = found >= 0
+            codes[places[fits]] = found[fits]
+            is_open[places[fits]] = False
+        refused: tuple[DecodeFailure, ...] = ()
+        if self._refuses_rest and is_open.any():
+            is_open &= records.column("value").is_valid().to_numpy(zero_copy_only=False)
+            reason = "no table's match fits the record"
+            refused = tuple(
+                DecodeFailure(int(place), NO_MATCH, reason) for place in np.flatnonzero(is_open)
+            )
+        return Routes(tuple(tables), codes, refused)
+
+    def _codes(
+        self,
+        rule: Rule,
+        remembered: dict[str, str | None],
+        records: pa.RecordBatch,
+        tables: list[str],
+    ) -> npt.NDArray[np.int32]:
+        encoded = rule.texts(records).dictionary_encode()
+        texts = cast("list[str]", encoded.dictionary.to_pylist())
+        places = np.full(len(texts) + 1, -1, np.int32)  # the last is for records without a text
+        for number, text in enumerate(texts):
+            name = self._name(rule, remembered, text)
+            if name is not None:
+                if name not in tables:
+                    tables.append(name)
+                places[number] = tables.index(name)
+        indices = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        return places[indices]
+
+    def _name(self, rule: Rule, remembered: dict[str, str | None], text: str) -> str | None:
+        # Any thread may write: what a text means is decided once, by `name_of`.
+        if text in remembered:
+            return remembered[text]
+        name = rule.name_of(text) if rule.pattern.fullmatch(text) else None
+        if len(remembered) >= TEXTS_KEPT_MAX:
+            remembered.clear()
+        remembered[text] = name
+        return name
+
+
+def topic_texts(records: pa.RecordBatch) -> pa.StringArray:
+    """Return the topics of n records."""
+    return cast("pa.StringArray", records.column("topic"))
+
+
+def header_texts(name: str) -> Texts:
+    """Return what reads the last header of a name, where it is text."""
+
+    def texts(records: pa.RecordBatch) -> pa.StringArray:
+        headers = cast("pa.ListArray", records.column("headers"))
+        flat = cast("pa.StructArray", pc.list_flatten(headers))
+        keys = cast("pa.StringArray", flat.field("key"))
+        is_named = pc.is_in(keys, pa.array([name], pa.string()))
+        parents = pc.list_parent_indices(headers).filter(is_named).to_numpy()
+        values = cast("pa.BinaryArray", flat.field("value")).filter(is_named)
+        last = np.zeros(records.num_rows, np.int64)
+        is_there = np.zeros(records.num_rows, np.bool_)
+        last[parents] = np.arange(len(parents))  # of several in one record the last one stays
+        is_there[parents] = True
+        return _as_texts(values.take(pa.array(last, pa.int64(), mask=~is_there)))
+
+    return texts
+
+
+def _as_texts(values: pa.BinaryArray) -> pa.StringArray:
+    try:
+        texts = values.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts = pa.array([_as_text(value) for value in values.to_pylist()], pa.string())
+    return cast("pa.StringArray", texts)
+
+
+def _as_text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,151 @@
+"""Goal: the page about several tables says what happens. Method: its file is read, its records are
+routed by it, and every key that it names is refused or taken as it says."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from k2i_core.clock import SystemClock
+from k2i_core.config import Pipeline
+from k2i_core.config.load import read_pipeline
+from k2i_core.errors import ConfigError
+from k2i_core.ingest.routing import RuleRouter
+from k2i_core.records import POLLED_SCHEMA
+from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.several import router_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+FILE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
+RECORD = re.compile(
+    r"\| topic `(?P<topic>\w+)`, (?:no value|value `(?P<value>[^`]+)`)"
+    r"(?:, header `(?P<name>\w+): (?P<text>\w+)`)? \| `(?P<table>[\w.-]+)` \|"
+)
+
+
+def pipeline(text: str = FILE) -> Pipeline:
+    return read_pipeline(text, "shop.yaml")
+
+
+def router(of: Pipeline, *known: str) -> RuleRouter:
+    return router_of(of, Formats(of, SystemClock()), known)
+
+
+def batch(found: list[dict[str, str | None]]) -> pa.RecordBatch:
+    rows = [
+        {
+            "topic": one["topic"],
+            "partition": 0,
+            "offset": number,
+            "value": one["value"].encode() if one["value"] else None,
+            "headers": [{"key": one["name"], "value": one["text"].encode()}] if one["name"] else [],
+        }
+        for number, one in enumerate(found)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
+
+
+def test_each_record_of_the_page_goes_where_the_page_says():
+    found = [match.groupdict() for match in RECORD.finditer(PAGE)]
+    routes = router(pipeline())(batch(found))
+
+    assert len(found) == 8
+    assert [routes.tables[code] for code in routes.codes] == [one["table"] for one in found]
+    assert routes.refused == ()
+
+
+def test_without_a_table_for_the_rest_what_fits_none_is_refused_and_a_tombstone_is_not():
+    found = [match.groupdict() for match in RECORD.finditer(PAGE)]
+    routes = router(pipeline(FILE.replace("  - identifier: shop.rest\n", "")))(batch(found))
+
+    assert [failure.index for failure in routes.refused] == [4, 5, 6]
+    assert {routes.tables[routes.codes[i]] for i in (4, 5, 6, 7)} == {"shop.refunds"}
+    assert {failure.error_class for failure in routes.refused} == {"no_match"}
+
+
+def test_avro_records_go_by_the_full_name_in_their_schema():
+    text = FILE.replace("match: {topic: refunds}", "match: {message: 'shop.Refund'}").replace(
+        'match: {field: type, pattern: "order|reorder"}', "match: {message: shop.Order}"
+    )
+    text = text.replace(
+        "name: shop\n", "name: shop\nformat: {value: avro, schema_registry: {url: http://r}}\n"
+    )
+    text = re.sub(r'  - identifier: "shop.seen.*?max_tables: 50\n', "", text, flags=re.DOTALL)
+    of = pipeline(text)
+    formats = Formats(of, SystemClock())
+    names = {7: "shop.Refund", 8: "shop.Order", 9: "shop.Other", 10: None}
+    formats.message_name = names.get  # pyright: ignore - stands for the registry
+    values = [b"\0" + n.to_bytes(4) + b"x" for n in names] + [b"", None]
+    rows = [{"topic": "e", "partition": 0, "offset": n, "value": v} for n, v in enumerate(values)]
+    routes = router_of(of, formats, ())(pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA))
+
+    first = ["shop.refunds", "shop.orders"]
+    assert [routes.tables[code] for code in routes.codes] == [*first, *["shop.rest"] * 4]
+
+
+def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_else():
+    texts = ["gift", "card", "gift", "dead_letters", "rest", "box"]
+    page = FILE.replace("max_tables: 50", "max_tables: 2").replace("shop.seen-{", "shop.{")
+    values = [{"topic": "events", "value": f'{{"type": "{text}"}}', "name": None} for text in texts]
+    routes = router(pipeline(page), "shop.rest")(batch(values))
+
+    assert [routes.tables[code] for code in routes.codes] == [
+        "shop.gift",
+        "shop.card",
+        "shop.gift",
+        "shop.rest",
+        "shop.rest",
+        "shop.rest",
+    ]
+
+
+def test_each_table_alone_is_a_pipeline_with_one_table():
+    whole = pipeline()
+    alone = whole.one_table("shop.seen-gift")
+
+    assert alone is not None
+    assert (alone.name, alone.table.identifier, alone.tables) == ("shop", "shop.seen-gift", ())
+    assert alone.dead_letter_table == whole.dead_letter_table
+    assert whole.one_table("shop.orders").table.partition_by  # pyright: ignore - it is there
+    assert whole.one_table("shop.dead_letters") is None
+    assert whole.one_table("elsewhere.seen-gift") is None
+
+
+def test_the_rules_have_another_name_when_who_gets_what_is_another_matter():
+    names = {
+        pipeline(text).rules_name
+        for text in (
+            FILE,
+            FILE.replace("order|reorder", "order"),
+            FILE.replace("  - identifier: shop.rest\n", ""),
+        )
+    }
+    assert len(names) == 3
+    assert pipeline(FILE.replace("bucket(16, id)", "id")).rules_name in names
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "said"),
+    [
+        ('match: {header: mark, pattern: "yes"}', "match: {header: mark}", "pattern: is required"),
+        ("match: {topic: refunds}", "match: {topic: '('}", "is no regular expression"),
+        ("match: {topic: refunds}", "match: {topic: a, field: b}", "exactly one of topic, header"),
+        ("  - identifier: shop.rest\n", "  - identifier: shop.rest\n" * 2, "is there twice"),
+        ("{value}", "{value}{value}", "elsewhere than once"),
+        ("dead_letters: {table: shop.dead_letters}\n", "", "dead_letters.table: is required"),
+        ("name: shop\n", "name: shop\ntable: {identifier: a.b}\n", "stands beside table"),
+        ("max_tables: 50", "sort_by: [a]", "needs columns beside it"),
+        ("max_tables: 50", "max_tables: 0", "max_tables"),
+        ("name: shop\n", "name: shop\nmonitoring: {unique_key: [id]}\n", "not supported yet"),
+        (
+            "match: {topic: refunds}",
+            "match: {message: a.B}",
+            "is not supported yet for format json",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(change, to, said):
+    assert change in FILE
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        pipeline(FILE.replace(change, to, 1))
