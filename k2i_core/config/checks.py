@@ -14,7 +14,12 @@ from k2i_core.config.kafka import Kafka, StartOffsets
 from k2i_core.config.layout import TIME_TRANSFORMS, PartitionField, column_type
 from k2i_core.config.maintenance import Maintenance
 from k2i_core.config.monitoring import Monitoring
-from k2i_core.config.pipeline import VALUE_COLUMN, VALUE_TYPES, declared_columns
+from k2i_core.config.pipeline import (
+    ENVELOPE_FIELDS,
+    VALUE_COLUMN,
+    VALUE_TYPES,
+    declared_columns,
+)
 from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.routing import RoutedTable
@@ -89,6 +94,7 @@ def _check_all_tables(sections: Sections) -> Iterator[Finding]:
     if sections.table and sections.format:
         yield from _check_csv_columns(sections.format, sections.table)
         yield from _check_key_column(sections.format, sections.table)
+        yield from _check_envelope(sections.format, sections.table)
     if sections.tables:
         yield from _check_tables(sections)
 
@@ -195,6 +201,16 @@ def _check_csv_columns(format_: Format, table: Table) -> Iterator[Finding]:
         elif column.required and not is_filled:
             message = f"{quoted(column.name)} is none of format.csv.columns, so it is always null"
             yield (*path, "required"), message
+
+
+def _check_envelope(format_: Format, table: Table) -> Iterator[Finding]:
+    if format_.envelope is None:
+        return
+    for index, column in enumerate(table.columns or ()):
+        for field in ENVELOPE_FIELDS:
+            if column.name == field.name and column.type != field.type:
+                message = f"{quoted(column.name)} is {type_text(field.type)} in every envelope"
+                yield ("table", "columns", index, "type"), message
 
 
 def _check_key_column(format_: Format, table: Table) -> Iterator[Finding]:

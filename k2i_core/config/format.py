@@ -182,6 +182,12 @@ class Format(Section):
         description="How CSV records are written. Default: as RFC 4180 has it.",
         examples=[{"delimiter": ";", "columns": ["order_id", "amount"]}],
     )
+    envelope: Literal["debezium"] | None = Field(
+        default=None,
+        description="debezium: values are change events, of which the row becomes the columns, "
+        "and __op, __ts_ms, __source and __before say what the change was. Default: none.",
+        examples=["debezium"],
+    )
     schema_registry: SchemaRegistry | None = Field(
         default=None,
         description="Where writers' schemas are: each record begins with a zero byte and the "
@@ -247,6 +253,8 @@ class Format(Section):
 
     def _refused_of_value(self) -> dict[str | int, str]:
         refused: dict[str | int, str] = {}
+        if self.envelope is not None and self.value not in (*SCHEMA_FORMATS, "json"):
+            refused["envelope"] = f"is not used by format {self.value}; leave it out"
         if self.value not in SCHEMA_FORMATS:
             for key in ("schema_file", "message"):
                 if getattr(self, key) is not None:

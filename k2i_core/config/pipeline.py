@@ -48,6 +48,13 @@ KEY_TYPES: Mapping[str, PrimitiveType] = MappingProxyType(
 """Format of keys that are one value without a schema → the type of their column."""
 
 
+ENVELOPE_FIELDS = (
+    IcebergField("__op", PrimitiveType.STRING),
+    IcebergField("__ts_ms", PrimitiveType.LONG),
+)
+"""What a table has of Debezium's envelopes in any case."""
+
+
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         message = (
@@ -265,7 +272,9 @@ def declared_columns(format_: Format | None, table: Table) -> tuple[IcebergField
     key = (IcebergField(key_column, key_type),) if key_column and key_type else ()
     if table.columns is not None:
         columns = tuple(column.field for column in table.columns)
-        return columns if key_column in [c.name for c in columns] else columns + key
+        implied = (*ENVELOPE_FIELDS, *key) if format_ and format_.envelope else key
+        names = [column.name for column in columns]
+        return (*columns, *(field for field in implied if field.name not in names))
     if format_ is None or format_.value not in VALUE_TYPES or (key_column and not key):
         return None
     return (IcebergField(VALUE_COLUMN, VALUE_TYPES[format_.value]), *key)

@@ -10,6 +10,7 @@
 | MessagePack | `msgpack_*` | n records side by side, value after value |
 | Arrow IPC | `arrow_*` | each stream by itself, then rows of one schema side by side |
 | text, bytes | `text` | as they are |
+| Debezium | `debezium*`, `connect_*` | as envelopes of the formats above, then unwrapped |
 | keys | `key_columns`, `json_keys` | as one column, by the modules above |
 
 `record_decoder` knows that a record is more than its value: it has a key, and headers may name the
@@ -42,6 +43,7 @@ Error classes, stable, for dead letters:
 | `unknown_schema_id` | names a schema that the registry does not have |
 | `unusable_schema` | names a schema that cannot be read, or whose records cannot be rows |
 | `wrong_message` | is another record or message than the pipeline wants |
+| `invalid_envelope` | is an envelope that does not say what the row is |
 | `invalid_json` | is not one JSON value: empty, cut off, doubled, with NaN or a lone surrogate |
 | `not_an_object` | is a JSON value, but not an object |
 | `nested_too_deep` | nests deeper than any table can |

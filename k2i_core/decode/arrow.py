@@ -36,6 +36,16 @@ def joined_pairs(first: AnyArray, second: AnyArray) -> Any:  # noqa: ANN401 - as
     return _pc.binary_join_element_wise(first, second, b"")
 
 
+def cut_bytes(values: AnyArray, from_start: int, from_end: int) -> pa.BinaryArray:
+    """Return each value without some bytes at its start and at its end."""
+    return _pc.binary_slice(values, from_start, -from_end)
+
+
+def starts_with(values: AnyArray, prefix: bytes) -> AnyArray:
+    """Return whether each value starts so."""
+    return _pc.starts_with(values, pattern=prefix)
+
+
 def list_parents(lists: AnyArray) -> "npt.NDArray[np.int64]":
     """Return which list each element of all lists is in."""
     return _pc.list_parent_indices(lists).to_numpy()

@@ -22,6 +22,7 @@ from k2i_core.decode.arrow import (
     null_mask,
     struct_fields,
 )
+from k2i_core.decode.connect_types import spell_connect
 from k2i_core.decode.isolation import UnfitError, find_unfit
 from k2i_core.decode.json_trees import shown
 from k2i_core.decode.json_values import Conversion, check_time_format, spell
@@ -149,7 +150,8 @@ def convert_rows(
 
 def _plan(field: AnyField, path: str, time_formats: Mapping[str, str]) -> ColumnPlan:
     time_format = time_formats.get(path)
-    if time_format is not None:
+    spelling = None if time_format is None else spell_connect(field.type, time_format)
+    if spelling is None and time_format is not None:
         check_time_format(path, field.type, time_format)
     if isinstance(field.type, pa.StructType):
         return _plan_struct(field, path, time_formats)
@@ -157,7 +159,7 @@ def _plan(field: AnyField, path: str, time_formats: Mapping[str, str]) -> Column
         return _plan_list(field, path, time_formats)
     if isinstance(field.type, pa.MapType) and pa.types.is_string(field.type.key_type):
         return _plan_map(field, path, time_formats)
-    spelling = spell(field.type, time_format)
+    spelling = spelling or spell(field.type, time_format)
     if spelling is None:
         message = f"json cannot fill this column, column={path} type={field.type}"
         raise ConfigError(message)

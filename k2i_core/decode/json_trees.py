@@ -40,6 +40,7 @@ class ErrorClass(StrEnum):
 
     DUPLICATE_KEY = "duplicate_key"
     INVALID_ENCODING = "invalid_encoding"
+    INVALID_ENVELOPE = "invalid_envelope"
     INVALID_FRAMING = "invalid_framing"
     INVALID_JSON = "invalid_json"
     INVALID_UTF8 = "invalid_utf8"

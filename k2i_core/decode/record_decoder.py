@@ -106,7 +106,7 @@ class RecordDecoder:
         if keys.proposed_schema is not None:
             # Before the values, because which keys are bad is not known yet, and of a record with
             # a bad key nothing may become a column.
-            return self._proposal(keys.proposed_schema, None)
+            return self._proposal(self._key.name, keys.proposed_schema, None)
         bad_keys = {failure.index: failure for failure in keys.failures}
         is_good = np.ones(records.num_rows, np.bool_)
         is_good[list(bad_keys)] = False
@@ -116,11 +116,11 @@ class RecordDecoder:
         if values.missing_schema_ids:
             return replace(values, rows=no_rows(self._row_schema))
         if values.proposed_schema is not None:
-            return self._proposal(None, values.proposed_schema)
+            return self._proposal(self._key.name, None, values.proposed_schema)
         return replace(values, rows=self._joined(values, keys, places, records.num_rows))
 
-    def _proposal(self, key: pa.Schema | None, value: pa.Schema | None) -> DecodedValues:
-        wanted = united_schema(self._row_schema, key, value)
+    def _proposal(self, name: str, key: pa.Schema | None, value: pa.Schema | None) -> DecodedValues:
+        wanted = united_schema(self._row_schema, name, key, value)
         return DecodedValues(no_rows(self._row_schema), proposed_schema=wanted)
 
     def _decode_keys(
@@ -170,13 +170,27 @@ class RecordDecoder:
 
 
 def united_schema(
-    row_schema: pa.Schema, key: pa.Schema | None, value: pa.Schema | None
+    row_schema: pa.Schema, name: str, key: pa.Schema | None, value: pa.Schema | None
 ) -> pa.Schema:
-    """Return the columns with what key and value need beyond them; what is new comes last."""
-    wanted = {field.name: field for schema in (value, key) if schema for field in schema}
-    own = [wanted.get(field.name, field) for field in row_schema]
-    names = set(row_schema.names)
-    return pa.schema([*own, *(field for name, field in wanted.items() if name not in names)])
+    """Return the columns with what key and value need beyond them.
+
+    Args:
+        row_schema: All columns.
+        name: Of the key's column.
+        key: That column, or nothing; None as it is.
+        value: The others, each in its place but perhaps renamed, then new ones; None as they are.
+
+    """
+    own = [field for field in row_schema if field.name != name]
+    values = own if value is None else list(value)
+    keys = [field for field in key or row_schema if field.name == name]
+    places = iter(values)
+    united = [
+        field for known in row_schema for field in (keys if known.name == name else [next(places)])
+    ]
+    if name not in row_schema.names:
+        return pa.schema([*united, *places, *keys])
+    return pa.schema([*united, *places])
 
 
 def _without_key(key: KeyColumn, places: list[int]) -> Mapping[int, DecodeFailure]:

@@ -17,9 +17,12 @@ from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
+from k2i_core.decode.connect_json import ConnectJsonDecoder
 from k2i_core.decode.contradictions import Contradiction, contradictions
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
+from k2i_core.decode.debezium import ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
+from k2i_core.decode.debezium import MAPPING_VERSION as DEBEZIUM_MAPPING_VERSION
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
 from k2i_core.decode.json_schema import can_hold as json_can_hold
@@ -56,6 +59,9 @@ MAPPING_PROPERTY = "k2i.format-mapping"
 
 KEY_MAPPING_PROPERTY = "k2i.key-format-mapping"
 """The same of the column of keys."""
+
+ENVELOPE_MAPPING_PROPERTY = "k2i.envelope-mapping"
+"""How columns were made of the envelopes."""
 
 _NO_COLUMNS = pa.schema([])
 
@@ -106,7 +112,13 @@ class Formats:
         if format_.value in SCHEMA_FORMATS:
             language = SchemaLanguage(format_.value)
             self._readers = WriterReaders(
-                SchemaSettings(language, format_.message, format_.schema_file, "format.schema_file")
+                SchemaSettings(
+                    language,
+                    format_.message,
+                    format_.schema_file,
+                    "format.schema_file",
+                    has_connect_types=format_.envelope is not None,
+                )
             )
         column = format_.key_column_name
         self._keys = KeyFormat(pipeline, column, self._registry) if column else None
@@ -147,9 +159,10 @@ class Formats:
     @property
     def may_rename(self) -> bool:
         """Whether columns are known under other names, and get them."""
-        # Transforms name the records' columns, and would not follow.
+        # Transforms name the records' columns, and would not follow. Of an envelope, two places
+        # would have to agree on the new name.
         is_full = self._pipeline.table.schema_evolution is SchemaEvolution.FULL
-        return is_full and not self._pipeline.transforms
+        return is_full and not self._pipeline.transforms and not self._has_envelope
 
     def describe_registry(self) -> str | None:
         """Ask the registry once, and say what it answers; None without a registry.
@@ -172,7 +185,7 @@ class Formats:
         if known is None or self._keys is None:
             return known
         key = self._keys.known_schema(self._subjects("key", self._pipeline.format.key_message))
-        return None if key is None else united_schema(known, key, None)
+        return None if key is None else united_schema(known, self._keys.column, key, None)
 
     def _known_value_schema(self) -> pa.Schema | None:
         if self._pipeline.format.value == "csv":
@@ -196,7 +209,11 @@ class Formats:
         if readers is None:
             return []
         if readers.file_schema is not None:
-            columns = readers.make(readers.file_schema).row_schema
+            try:
+                columns = self._table_columns(readers, readers.file_schema)
+            except UnusableSchemaError as error:
+                message = f"format.schema_file={self._pipeline.format.schema_file}: {error}"
+                raise ConfigError(message) from error
             return [LatestSchema(f"file {self._pipeline.format.schema_file}", None, columns)]
         subjects = self._subjects("value", self._pipeline.format.message)
         return [self._latest_schema(readers, subject) for subject in subjects]
@@ -208,9 +225,19 @@ class Formats:
         if schema is None:
             return LatestSchema(source, problem="the registry has no schema of this subject")
         try:
-            return LatestSchema(source, schema.schema_id, readers.columns_of(schema))
+            return LatestSchema(source, schema.schema_id, self._table_columns(readers, schema))
         except UnusableSchemaError as error:
             return LatestSchema(source, schema.schema_id, problem=str(error))
+
+    def _table_columns(self, readers: WriterReaders, schema: WriterSchema) -> pa.Schema:
+        columns = readers.columns_of(schema)
+        if not self._has_envelope:
+            return columns
+        unwrapped = unwrapped_schema(columns, _NO_COLUMNS)
+        if not unwrapped.names:
+            message = "the schema is of no envelope: it has no struct after or before"
+            raise UnusableSchemaError(message)
+        return unwrapped
 
     def contradictions(
         self, table_schema: pa.Schema, columns: pa.Schema
@@ -225,10 +252,19 @@ class Formats:
             by_identity=self.may_rename,
         )
 
-    def _time_formats(self) -> dict[str, str]:
+    def _time_formats(
+        self, table_schema: pa.Schema | None = None, row_schema: pa.Schema | None = None
+    ) -> dict[str, str]:
+        """Return the formats of columns, by what they are called in records, or in envelopes."""
         key_column = self._pipeline.format.key_column_name
         formats = self._pipeline.time_formats()
-        return {column: spelled for column, spelled in formats.items() if column != key_column}
+        formats = {column: spelled for column, spelled in formats.items() if column != key_column}
+        if table_schema is None or row_schema is None:
+            return formats
+        if not self._has_envelope:
+            return known_by(formats, table_schema, row_schema)
+        parts = [part for part in ENVELOPE_PARTS if part in row_schema.names]
+        return {f"{part}.{c}": spelled for part in parts for c, spelled in formats.items()}
 
     def row_schema_of(self, records: pa.RecordBatch) -> pa.Schema:
         """Return the columns that n first records need; none when they tell nothing.
@@ -246,10 +282,11 @@ class Formats:
             return value
         key = self._keys.make(_NO_COLUMNS, may_add_columns=True)
         decoder = RecordDecoder(_NO_COLUMNS, Part(RawDecoder()), key)
-        return united_schema(value, self._columns_found(decoder, whole), None)
+        found = self._columns_found(decoder, whole)
+        return united_schema(value, self._keys.column, found, None)
 
     def _value_columns(self, records: pa.RecordBatch) -> pa.Schema:
-        if self._pipeline.format.value == "json":
+        if self._pipeline.format.value == "json" and not self._has_envelope:
             return infer_row_schema(cast("list[bytes]", records.column("value").to_pylist()))
         part = self._value_part(_NO_COLUMNS, may_add_columns=True)
         return self._columns_found(RecordDecoder(_NO_COLUMNS, part), records)
@@ -269,7 +306,7 @@ class Formats:
         rest = pa.schema([field for field in row_schema if field.name != name])
         part = self._value_part(rest, may_add_columns=may_add_columns)
         if may_add_columns:
-            strict = self._decoder(rest, may_add_columns=False)
+            strict = self._value_decoder(rest, may_add_columns=False)
             reserved = frozenset({name.casefold()})
             part = replace(part, decoder=ReservingDecoder(part.decoder, strict, reserved))
         key = self._keys.make(row_schema, may_add_columns=may_add_columns)
@@ -277,18 +314,36 @@ class Formats:
 
     def _value_part(self, row_schema: pa.Schema, *, may_add_columns: bool) -> Part:
         return Part(
-            self._decoder(row_schema, may_add_columns=may_add_columns),
+            self._value_decoder(row_schema, may_add_columns=may_add_columns),
             reads_headers=self._schemas is not None,
             has_indices=self._pipeline.format.value == "protobuf",
         )
 
+    def _value_decoder(self, row_schema: pa.Schema, *, may_add_columns: bool) -> ValueDecoder:
+        if not self._has_envelope:
+            return self._decoder(row_schema, may_add_columns=may_add_columns)
+        key_column = self._pipeline.format.key_column_name
+        reserved = frozenset({key_column.casefold()} if key_column else ())
+        return DebeziumDecoder(
+            row_schema, self._decoder, may_add_columns=may_add_columns, reserved=reserved
+        )
+
+    @property
+    def _has_envelope(self) -> bool:
+        return self._pipeline.format.envelope is not None
+
     def _decoder(  # noqa: PLR0911 - one return a format
         self, row_schema: pa.Schema, *, may_add_columns: bool
     ) -> ValueDecoder:
-        time_formats = known_by(self._time_formats(), row_schema, row_schema)
+        time_formats = self._time_formats(row_schema, row_schema)
         match self._pipeline.format.value:
             case "json":
-                return self._json_decoder(row_schema, may_add_columns=may_add_columns)
+                plain = self._json_decoder(row_schema, may_add_columns=may_add_columns)
+                if not self._has_envelope:
+                    return plain
+                return ConnectJsonDecoder(
+                    plain, may_add_columns=may_add_columns, time_formats=time_formats
+                )
             case "csv":
                 return CsvDecoder(
                     row_schema,
@@ -342,7 +397,7 @@ class Formats:
         may_add_columns: bool,
         table_schema: pa.Schema | None = None,
     ) -> NativeJsonDecoder | JsonDecoder:
-        time_formats = known_by(self._time_formats(), table_schema or row_schema, row_schema)
+        time_formats = self._time_formats(table_schema or row_schema, row_schema)
         decoder = JsonDecoder(
             row_schema, time_formats=time_formats, may_add_columns=may_add_columns
         )
@@ -399,6 +454,8 @@ def _mappings(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
     format_ = pipeline.format
     if format_.value in _MAPPINGS:
         yield MAPPING_PROPERTY, _MAPPINGS[format_.value]
+    if format_.envelope is not None:
+        yield ENVELOPE_MAPPING_PROPERTY, f"{format_.envelope}/{DEBEZIUM_MAPPING_VERSION}"
     if format_.key in _MAPPINGS:
         yield KEY_MAPPING_PROPERTY, _MAPPINGS[format_.key]
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from k2i_core.config import Pipeline
 from k2i_core.config.format import SCHEMA_FORMATS
+from k2i_core.decode.connect_json import PayloadDecoder
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.json_keys import JsonKeyDecoder
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
@@ -37,6 +38,7 @@ class KeyFormat:
         format_ = pipeline.format
         self.column = column
         self._kind = format_.key
+        self._has_connect_types = format_.envelope is not None
         self._schemas = schemas if format_.reads_registry_for_keys else None
         self._time_formats = {
             name: spelled for name, spelled in pipeline.time_formats().items() if name == column
@@ -52,6 +54,7 @@ class KeyFormat:
                     format_.key_schema_file,
                     "format.key_schema_file",
                     None if is_json else column,
+                    has_connect_types=self._has_connect_types,
                 )
             )
 
@@ -94,9 +97,10 @@ class KeyFormat:
         if self._kind in PLAIN_KEYS:
             return PlainKeyDecoder(self._kind, self.column, own, may_add_columns=may_add_columns)
         if self._readers is None:
-            return JsonKeyDecoder(
+            plain = JsonKeyDecoder(
                 self.column, own, time_formats=self._time_formats, may_add_columns=may_add_columns
             )
+            return PayloadDecoder(plain) if self._has_connect_types else plain
         if self._kind == "json_schema":
             assert self._schemas is not None
             fields = struct_part(own, self.column)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.connect_types import with_logical_types
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.key_columns import PackedReader, with_avro_column
 from k2i_core.decode.proto_decoder import ProtoReader
@@ -29,6 +30,7 @@ class SchemaSettings:
         message: Full name of the record or message to take; None takes any.
         file: The schema of all records; None where records name theirs.
         setting: That names the file, for messages.
+        has_connect_types: Whether Avro's schemas say more in the names of Kafka Connect.
         column: Of keys: what they are, as this one column. None: fields are columns.
     """
 
@@ -37,6 +39,7 @@ class SchemaSettings:
     file: Path | None
     setting: str
     column: str | None = None
+    has_connect_types: bool = False
 
 
 class WriterReaders:
@@ -88,6 +91,8 @@ class WriterReaders:
 
     def _new(self, schema: WriterSchema) -> WriterReader:
         self._check_language(schema)
+        if schema.language is SchemaLanguage.AVRO and self._settings.has_connect_types:
+            schema = with_logical_types(schema)
         settings, column = self._settings, self._settings.column
         if schema.language is SchemaLanguage.AVRO:
             if column is None:

@@ -14,6 +14,7 @@ import pytest
 from k2i_core.config.load import read_pipeline
 from k2i_core.decode import arrow_columns
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.connect_types import connect_columns
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_schema import columns_of
@@ -143,6 +144,13 @@ def test_arrow_types_become_what_the_page_says(example: str, column: str) -> Non
     if column != NO_COLUMN:
         nulls = pa.nulls(2, type_) if type_ != pa.uuid() else pa.array([None] * 2, type_)
         assert arrow_columns.column_of(nulls, to_arrow(parse_type(column))).null_count == 2
+
+
+@pytest.mark.parametrize(("example", "column"), table_of("Kafka Connect"))
+def test_connect_types_become_what_the_page_says(example: str, column: str) -> None:
+    fields = [{**json.loads(example), "field": "x"}, {"type": "int32", "field": "last"}]
+    columns, _ = connect_columns({"type": "struct", "fields": fields})
+    assert text_of(columns) == column
 
 
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

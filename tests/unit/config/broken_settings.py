@@ -211,6 +211,11 @@ BROKEN_SETTINGS = [
         "orders.yaml:11: format.message: is required when subject_strategy is record",
     ),
     (
+        "an envelope of what is no record of fields",
+        {"format": "{value: string, envelope: debezium}"},
+        "orders.yaml:11: format.envelope: is not used by format string; leave it out",
+    ),
+    (
         "keys without their schema",
         {"format": "{key: avro}"},
         'orders.yaml:11: format.key: "avro" needs schema_registry or key_schema_file',

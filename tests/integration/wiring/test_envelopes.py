@@ -1,0 +1,118 @@
+"""Debezium's envelopes through the pipeline file's settings, without a broker.
+
+Goal: a new table gets the row's columns and those of the change from a schema file or from first
+records, keys and time formats included; what cannot be an envelope is refused at start.
+Method: pipeline files, the wiring's own decoders, and events that Google's library wrote.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from k2i_core.clock import SystemClock
+from k2i_core.config.load import read_pipeline
+from k2i_core.errors import ConfigError
+from k2i_core.records import POLLED_SCHEMA
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.formats import Formats, mapping_property
+from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+
+PROTO = """syntax = "proto3";
+message Row { int64 id = 1; optional string name = 2; }
+message Source { string db = 1; }
+message Envelope {
+  optional Row before = 1;
+  optional Row after = 2;
+  Source source = 3;
+  string op = 4;
+  optional int64 ts_ms = 5;
+  optional int64 ts_us = 6;
+}
+message Other { int64 id = 1; }
+"""
+
+
+def formats(format_: dict[str, Any], **table: Any) -> Formats:
+    document = {
+        "name": "orders",
+        "kafka": {"bootstrap_servers": "localhost:9092", "topics": ["orders"]},
+        "format": {"envelope": "debezium", **format_},
+        "catalog": {"type": "sql", "uri": "sqlite:///none.db", "warehouse": "none"},
+        "table": {"identifier": "sales.orders", **table},
+    }
+    pipeline = read_pipeline(json.dumps(document), "orders.yaml")
+    assert mapping_property(pipeline)["k2i.envelope-mapping"] == "debezium/1"
+    return Formats(pipeline, SystemClock())
+
+
+def records(*pairs: tuple[bytes | None, bytes | None]) -> pa.RecordBatch:
+    listed = [
+        {"topic": "orders", "partition": 0, "offset": n, "key": key, "value": value}
+        for n, (key, value) in enumerate(pairs)
+    ]
+    return pa.RecordBatch.from_pylist(listed, schema=POLLED_SCHEMA)
+
+
+def test_protobuf_events_by_a_schema_file(tmp_path: Path) -> None:
+    file = tmp_path / "envelope.proto"
+    file.write_text(PROTO)
+    settings = {"value": "protobuf", "schema_file": str(file), "message": "Envelope"}
+    made = formats(settings)
+    columns = made.known_row_schema()
+    assert columns is not None
+    assert columns.names == ["id", "name", "__op", "__ts_ms", "__source", "__before"]
+
+    pool = descriptor_pool.DescriptorPool()
+    serialized = compile_proto(WriterSchema(None, SchemaLanguage.PROTOBUF, PROTO))
+    for each in descriptor_pb2.FileDescriptorSet.FromString(serialized).file:
+        pool.Add(each)
+    descriptor = pool.FindMessageTypeByName("Envelope")
+    envelope: Any = message_factory.GetMessageClass(descriptor)
+    row, source = {"id": 1, "name": "a"}, {"db": "shop"}
+    written = [
+        envelope(op="c", after=row, source=source, ts_ms=5),
+        envelope(op="d", before=row, source=source, ts_ms=6, ts_us=6000),
+        envelope(op="d", source=source),
+    ]
+    decoded = made.make_decoder(columns).decode(
+        records(*((None, each.SerializeToString()) for each in written))
+    )
+    change = {"__source": source}
+    assert decoded.rows.to_pylist() == [
+        {**row, "__op": "c", "__ts_ms": 5, **change, "__before": None},
+        {**row, "__op": "d", "__ts_ms": 6, **change, "__before": row},
+    ]
+    assert [(f.index, f.error_class) for f in decoded.failures] == [(2, "invalid_envelope")]
+    with pytest.raises(ConfigError, match="no envelope"):
+        formats({**settings, "message": "Other"}).known_row_schema()
+    assert FILE_NAME
+
+
+def test_declared_columns_keep_their_time_formats_inside_of_the_envelope() -> None:
+    declared = [
+        {"name": "id", "type": "long"},
+        {"name": "at", "type": "timestamptz", "format": "epoch_ms"},
+    ]
+    made = formats({"value": "json", "key": "json"}, columns=declared)
+    names = {"id": pa.int64(), "at": pa.timestamp("us", tz="UTC"), "__op": pa.string()}
+    table = pa.schema([*names.items(), ("__ts_ms", pa.int64()), ("_key", pa.int64())])
+    change = {"op": "d", "before": {"id": 1, "at": 1000}, "after": None}
+    value = json.dumps({"schema": None, "payload": change}).encode()
+    wanted = made.make_decoder(table).decode(records((b"7", value))).proposed_schema
+    assert wanted is not None
+    assert wanted.names == [*table.names, "__before"]
+    decoded = made.make_decoder(wanted).decode(records((b"7", value)))
+    (row,) = decoded.rows.to_pylist()
+    assert (row["id"], row["at"].timestamp(), row["__op"], row["_key"]) == (1, 1.0, "d", 7)
+
+
+def test_first_records_that_are_no_envelopes_tell_nothing() -> None:
+    made = formats({"value": "json"})
+    assert made.row_schema_of(records((None, b'{"id": 1}'), (None, b"{"), (None, None))).names == []
+    value = json.dumps({"op": "c", "before": None, "after": {"id": 1}, "ts_ms": 5}).encode()
+    found = made.row_schema_of(records((None, b'{"id": 1}'), (None, value)))
+    assert found.names == ["id", "__op", "__ts_ms", "__before"]
