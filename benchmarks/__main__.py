@@ -31,6 +31,7 @@ from benchmarks import (
     proof,
     restart,
     throughput,
+    transforms,
 )
 from benchmarks.bench import Bench, Options
 from benchmarks.figures import Result, save, table_lines
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "throughput": throughput.run,
     "ceilings": ceilings.run,
     "formats": formats.run,
+    "transforms": transforms.run,
     "freshness": freshness.run,
     "restart": restart.run,
     "commits": commits.run,

@@ -159,10 +159,12 @@ class Formats:
     @property
     def may_rename(self) -> bool:
         """Whether columns are known under other names, and get them."""
-        # Transforms name the records' columns, and would not follow. Of an envelope, two places
-        # would have to agree on the new name.
-        is_full = self._pipeline.table.schema_evolution is SchemaEvolution.FULL
-        return is_full and not self._pipeline.transforms and not self._has_envelope
+        # Transforms and privacy name the records' columns, and would not follow. Of an envelope, two
+        # places would have to agree on the new name.
+        pipeline = self._pipeline
+        has_steps = bool(pipeline.transforms) or pipeline.privacy is not None
+        is_full = pipeline.table.schema_evolution is SchemaEvolution.FULL
+        return is_full and not has_steps and not self._has_envelope
 
     def describe_registry(self) -> str | None:
         """Ask the registry once, and say what it answers; None without a registry.

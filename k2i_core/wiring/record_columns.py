@@ -76,7 +76,10 @@ class RecordColumns:
             ConfigError: A transform cannot be done with them.
 
         """
-        return record_schema if self.transforms is None else self.transforms.derive(record_schema)
+        if self.transforms is None:
+            return record_schema
+        # Without what a writer's columns are known by, because steps make others of them.
+        return _plain(self.transforms.derive(record_schema))
 
     def properties(self, record_schema: pa.Schema) -> dict[str, str]:
         """Return what a new table for records of these columns gets."""
@@ -99,9 +102,18 @@ class RecordColumns:
         return change_property(catalog, identifier, COLUMNS_PROPERTY, with_others)
 
 
+def _plain(schema: pa.Schema) -> pa.Schema:
+    return to_arrow_schema(_columns(schema).fields)
+
+
 def _write(schema: pa.Schema) -> str:
-    fields = from_arrow(pa.struct(list(schema)))
-    return type_text(fields)
+    return type_text(_columns(schema))
+
+
+def _columns(schema: pa.Schema) -> StructType:
+    struct = from_arrow(pa.struct(list(schema)))
+    assert isinstance(struct, StructType)
+    return struct
 
 
 def _read(text: str) -> pa.Schema:
