@@ -25,6 +25,7 @@ COLUMNS = pa.schema(
         pa.field("quantity", pa.int64()),
         pa.field("status", pa.string()),
         pa.field("email", pa.string()),
+        pa.field("payload", pa.string()),
         pa.field("customer", pa.struct([("id", pa.int64()), ("city", pa.string())])),
     ]
 )
@@ -45,7 +46,11 @@ CASES: Mapping[str, tuple[_Steps, Mapping[str, str]]] = {
     "cast of a text to decimal": (_CAST, {}),
     "one sql expression": (_SQL, {}),
     "filter": (_FILTER, {}),
-    "all of these": ([*_CAST, *_SQL, *_FILTER, *_COLUMN_STEPS], {}),
+    "jmespath, two expressions": (
+        [{"jmespath": {"payload": {"a": "customer.address.city", "b": "items[].sku"}}}],
+        {},
+    ),
+    "all of these but jmespath": ([*_CAST, *_SQL, *_FILTER, *_COLUMN_STEPS], {}),
     "hash of one column": ([], {"email": "hash"}),
     "mask of one column": ([], {"email": "mask"}),
 }
@@ -103,6 +108,7 @@ def _record(number: int) -> dict[str, Any]:
         "quantity": number % 7,
         "status": "test" if number % 10 == 0 else "new",
         "email": f"customer{number}@example.org",
+        "payload": '{"customer": {"address": {"city": "Ulm"}}, "items": [{"sku": "a"}]}',
         "customer": {"id": number, "city": f"city {number % 100}"},
     }
 

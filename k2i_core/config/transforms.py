@@ -91,6 +91,69 @@ class Constants(Mapping[str, Constant]):
         return cls(constants)
 
 
+class Expressions(Mapping[str, Texts]):
+    """JSON text column → new column → expression; a value, unlike a dict."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Texts]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Texts:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def _shown(self) -> dict[str, dict[str, Any]]:
+        return {column: texts.redacted() for column, texts in self._values.items()}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's protocol
+        shown = core_schema.plain_serializer_function_ser_schema(cls._shown)
+        return core_schema.no_info_plain_validator_function(cls._read, serialization=shown)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        columns = {"type": "object", "additionalProperties": {"type": "string"}}
+        return {"type": "object", "additionalProperties": columns}
+
+    @classmethod
+    def _read(cls, values: object) -> "Expressions":
+        if isinstance(values, Expressions):
+            return values
+        if not isinstance(values, Mapping) or not values:
+            message = "must be a mapping of JSON text columns to columns and their expressions"
+            raise ValueError(message)
+        refused: dict[str | int, str] = {}
+        read: dict[str, Texts] = {}
+        for column, texts in cast("Mapping[str, object]", values).items():
+            is_mapping = isinstance(texts, Mapping) and bool(texts)
+            listed = cast("Mapping[object, object]", texts if is_mapping else {})
+            wrong = [name for name, text in listed.items() if not _is_expression(name, text)]
+            if not is_mapping or wrong:
+                refused[column] = "must be a mapping of new columns to JMESPath expressions"
+            else:
+                read[column] = Texts(cast("Mapping[str, str]", listed))
+        if refused:
+            raise refused_keys(refused)
+        return cls(read)
+
+
+def _is_expression(name: object, text: object) -> bool:
+    if not isinstance(name, str) or not isinstance(text, str):
+        return False
+    return _refusal_of_name(name) is None and bool(text.strip())
+
+
 def _refusal_of_constant(value: object) -> str | None:
     if isinstance(value, str | bool | float):
         return None
@@ -218,6 +281,11 @@ class Transform(Section):
         "same record.",
         examples=[{"total": "price * quantity"}],
     )
+    jmespath: Expressions | None = Field(
+        default=None,
+        description="Column of JSON text → new text column → JMESPath expression over that JSON.",
+        examples=[{"payload": {"city": "customer.address.city"}}],
+    )
     kafka: Annotated[Texts, Scalars(_check_kafka, Texts)] | None = Field(
         default=None,
         description=f"Part of the record ({', '.join(KAFKA_PARTS)}) → name of a new column.",
@@ -236,9 +304,6 @@ class Transform(Section):
         examples=[["customer"]],
     )
     explode: Annotated[object, BeforeValidator(_refuse_later("explode"))] = Field(
-        default=None, description="Not supported yet.", exclude=True
-    )
-    jmespath: Annotated[object, BeforeValidator(_refuse_later("jmespath"))] = Field(
         default=None, description="Not supported yet.", exclude=True
     )
 
@@ -261,4 +326,15 @@ class Transform(Section):
         return next(name for name in STEPS if getattr(self, name) is not None)
 
 
-STEPS = ("rename", "drop", "keep", "cast", "constant", "sql", "kafka", "filter", "flatten")
+STEPS = (
+    "rename",
+    "drop",
+    "keep",
+    "cast",
+    "constant",
+    "sql",
+    "jmespath",
+    "kafka",
+    "filter",
+    "flatten",
+)

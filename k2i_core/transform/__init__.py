@@ -16,7 +16,7 @@ What every step here guarantees:
 - *Row-wise.* What becomes of a record depends on that record alone, and on nothing that changes:
   read again, it gives the same row. So SQL has no aggregates, no windows, no clock and no chance.
 - *Exact isolation.* A record that a step cannot take is a fault, and no record beside it is.
-- *Columnar.* No Python per record; a fault costs a second query, not a search.
+- *Columnar.* No Python per record, but for `jmespath`; a fault costs a second query, not a search.
 - *No values in messages.* A fault names the step and the column.
 
 | module | holds |
@@ -26,5 +26,6 @@ What every step here guarantees:
 | `sql_engine` | DuckDB over one batch |
 | `sql_steps` | `cast`, `sql`, `filter` |
 | `privacy` | what is left of values that must not be written |
+| `json_paths` | `jmespath` |
 | `chain` | steps in order, planned for a schema |
 """

@@ -89,7 +89,7 @@ def rename(schema: pa.Schema, names: Mapping[str, str]) -> Step:
     for name in names:
         check_column(schema, name)
     fields = [column.with_name(names.get(column.name, column.name)) for column in schema]
-    _check_distinct([column.name for column in schema if column.name not in names], names.values())
+    check_distinct([column.name for column in schema if column.name not in names], names.values())
     return Columns(fields, [_taken(index) for index in range(len(fields))])
 
 
@@ -109,7 +109,7 @@ def keep(schema: pa.Schema, names: Sequence[str]) -> Step:
 
 def constant(schema: pa.Schema, values: "Mapping[str, str | int | float | bool]") -> Step:
     """Add columns that are the same in every row."""
-    _check_distinct(schema.names, values)
+    check_distinct(schema.names, values)
     scalars = [_scalar(value) for value in values.values()]
     fields = [pa.field(name, scalar.type) for name, scalar in zip(values, scalars, strict=True)]
     return _appended(schema, fields, [_repeated(scalar) for scalar in scalars])
@@ -117,7 +117,7 @@ def constant(schema: pa.Schema, values: "Mapping[str, str | int | float | bool]"
 
 def kafka(schema: pa.Schema, names: Mapping[str, str]) -> Step:
     """Add columns of where the record comes from: part → name."""
-    _check_distinct(schema.names, names.values())
+    check_distinct(schema.names, names.values())
     # All optional, because a table that has rows gets no required column.
     fields = [pa.field(name, KAFKA_TYPE.field(part).type) for part, name in names.items()]
     return _appended(schema, fields, [_part(part) for part in names])
@@ -140,7 +140,7 @@ def flatten(schema: pa.Schema, names: Sequence[str]) -> Step:
         for path, leaf in _leaves(column):
             fields.append(leaf)
             makers.append(_inside(index, path))
-    _check_distinct([], [column.name for column in fields])
+    check_distinct([], [column.name for column in fields])
     return Columns(fields, makers)
 
 
@@ -157,7 +157,7 @@ def check_column(schema: pa.Schema, name: str) -> int:
     return schema.names.index(name)
 
 
-def _check_distinct(names: Sequence[str], more: "Sequence[str] | Mapping[str, Any] | Any") -> None:  # noqa: ANN401 - any names
+def check_distinct(names: Sequence[str], more: "Sequence[str] | Mapping[str, Any] | Any") -> None:  # noqa: ANN401 - any names
     """Refuse names that are there, letter case aside, as in every table."""
     seen = {name.casefold(): name for name in names}
     for name in more:

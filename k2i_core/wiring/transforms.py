@@ -11,6 +11,7 @@ from k2i_core.config.transforms import Transform, read_cast_type
 from k2i_core.schema.arrow_types import to_arrow
 from k2i_core.transform import sql_steps, steps
 from k2i_core.transform.chain import Declared, Transforms
+from k2i_core.transform.json_paths import json_paths
 from k2i_core.transform.privacy import Action, Privacy, PrivacyRules
 from k2i_core.transform.sql_engine import SqlEngine
 from k2i_core.transform.steps import Step
@@ -53,6 +54,8 @@ def _maker(one: Transform, engine: SqlEngine) -> Callable[[pa.Schema], Step]:  #
         return partial(steps.constant, values=one.constant)
     if one.sql is not None:
         return partial(sql_steps.sql, engine, expressions=one.sql)
+    if one.jmespath is not None:
+        return partial(json_paths, paths=one.jmespath)
     if one.kafka is not None:
         return partial(steps.kafka, names=one.kafka)
     if one.flatten is not None:

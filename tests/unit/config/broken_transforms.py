@@ -16,7 +16,7 @@ BROKEN_TRANSFORMS = [
         {"transforms": "[{drop: [a], filter: b}]"},
         (
             "orders.yaml:11: transforms[0]: is one step, with one key of rename, drop, keep, cast, "
-            "constant, sql, kafka, filter, flatten; there are drop, filter"
+            "constant, sql, jmespath, kafka, filter, flatten; there are drop, filter"
         ),
     ),
     (
@@ -24,7 +24,7 @@ BROKEN_TRANSFORMS = [
         {"transforms": "[{}]"},
         (
             "orders.yaml:11: transforms[0]: is one step, with one key of rename, drop, keep, cast, "
-            "constant, sql, kafka, filter, flatten; there is none"
+            "constant, sql, jmespath, kafka, filter, flatten; there is none"
         ),
     ),
     (
@@ -70,6 +70,14 @@ BROKEN_TRANSFORMS = [
         (
             'orders.yaml:11: transforms[0].kafka.tpoic: "tpoic" is no part of a record; write one '
             "of topic, partition, offset, timestamp, key, headers"
+        ),
+    ),
+    (
+        "an expression for no column",
+        {"transforms": "[{jmespath: {payload: customer.city}}]"},
+        (
+            "orders.yaml:11: transforms[0].jmespath.payload: must be a mapping of new columns to "
+            "JMESPath expressions"
         ),
     ),
     (

@@ -46,10 +46,10 @@ LATER = [
             {"transforms": f"[{{{name}: items}}]"},
             (
                 f"orders.yaml:11: transforms[0].{name}: {name} is not supported yet; write one of "
-                "rename, drop, keep, cast, constant, sql, kafka, filter, flatten"
+                "rename, drop, keep, cast, constant, sql, jmespath, kafka, filter, flatten"
             ),
         )
-        for name in ("explode", "jmespath")
+        for name in ("explode",)
     ),
     (
         {"privacy": "{tags: {PII: hash}}"},

@@ -185,7 +185,34 @@ def test_a_later_column_of_a_name_that_a_step_makes_fails_the_records_that_have_
     )
 
 
+def test_jmespath_takes_text_out_of_json_text_and_fails_what_is_none():
+    paths = {"city": "address.city", "skus": "items[].sku", "count": "length(items)"}
+    made = transforms({"jmespath": {"amount": paths}}, {"cast": {"count": "int"}})
+    whole = '{"address": {"city": "Ülm"}, "items": [{"sku": "a"}, {"sku": 2.5}]}'
+    rows = orders(
+        {"amount": whole},
+        {"amount": "{secret"},
+        {"amount": "{}"},
+        {"amount": None},
+        {"amount": "[]"},
+    )
+    done = apply(made, rows)
+    assert done.row_indices.to_pylist() == [0, 3]
+    assert done.rows.select(list(paths)).to_pylist() == [
+        {"city": "Ülm", "skus": '["a",2.5]', "count": 2},
+        {"city": None, "skus": None, "count": None},
+    ]
+    # Neither a text that is no JSON, nor the length of nothing.
+    assert {failure.index: failure.message for failure in done.failures} == dict.fromkeys(
+        [1, 2, 4],
+        "transforms[0].jmespath: amount: is no JSON, or an expression fails for this record",
+    )
+
+
 REFUSED = [
+    ({"jmespath": {"quantity": {"x": "a"}}}, 'transforms[0].jmespath: "quantity" is no text'),
+    ({"jmespath": {"amount": {"x": "a["}}}, "transforms[0].jmespath: amount.x: is no JMESPath"),
+    ({"jmespath": {"amount": {"quantity": "a"}}}, 'transforms[0].jmespath: "quantity" is a column'),
     ({"drop": ["prize"]}, 'transforms[0].drop: "prize" is not a column here; columns: order_id'),
     ({"rename": {"amount": "ORDER_ID"}}, 'transforms[0].rename: "order_id" is a column already'),
     ({"constant": {"amount": 1}}, 'transforms[0].constant: "amount" is a column already'),
