@@ -159,8 +159,8 @@ class Formats:
     @property
     def may_rename(self) -> bool:
         """Whether columns are known under other names, and get them."""
-        # Transforms and privacy name the records' columns, and would not follow. Of an envelope, two
-        # places would have to agree on the new name.
+        # Transforms and privacy name the records' columns, and would not follow. Of an envelope,
+        # two places would have to agree on the new name.
         pipeline = self._pipeline
         has_steps = bool(pipeline.transforms) or pipeline.privacy is not None
         is_full = pipeline.table.schema_evolution is SchemaEvolution.FULL
