@@ -34,6 +34,9 @@ REDACTED = "[redacted]"
 ELEMENT = "[]"
 """Stands in a path for the elements of a list: `items[].note`."""
 
+BEFORE = "__before"
+"""Column of a change event: the row as it was, with the values of the same columns."""
+
 _VALUE = "v"
 _BLOCK_BYTES = 64
 
@@ -87,7 +90,11 @@ class Privacy:
 
     def paths_in(self, schema: pa.Schema) -> frozenset[str]:
         """Return which of the paths lead to something in these columns."""
-        return frozenset(path for path in self._rules.columns if _leads(schema, path))
+        paths = set(self._rules.columns)
+        if BEFORE not in paths:
+            # What is private after a change was so before it.
+            paths |= {f"{BEFORE}.{path}" for path in paths}
+        return frozenset(path for path in paths if _leads(schema, path))
 
     def check(self, found: Collection[str], columns: Collection[str]) -> None:
         """Check that every path leads somewhere.
@@ -120,7 +127,7 @@ class Privacy:
                 if not isinstance(node, dict):
                     message = f'privacy.columns: "{path}" lies inside another path'
                     raise ConfigError(message)
-            node[steps[-1]] = self._rules.columns[path]
+            node[steps[-1]] = self._action(path)
         return _Protect(
             schema,
             [self._made(column, tree.get(column.name), column.name) for column in schema],
@@ -138,6 +145,9 @@ class Privacy:
         if not self._rules.keeps_headers:
             parts["headers"] = pa.nulls(len(origin), KAFKA_TYPE.field("headers").type)
         return pa.StructArray.from_arrays(list(parts.values()), fields=list(KAFKA_TYPE))
+
+    def _action(self, path: str) -> Action:
+        return self._rules.columns.get(path) or self._rules.columns[_after(path)]
 
     def _made(self, column: "pa.Field[Any]", node: object, path: str) -> _Made:
         if node is None:
@@ -206,7 +216,8 @@ class Privacy:
         if action is Action.HASH:
             return _hmac_sql(self._rules.secret, content)
         # A key of its own for each column, so that tokens of two columns cannot be joined.
-        key = hmac.digest(self._rules.secret, b"token\0" + path.encode(), hashlib.sha256)
+        name = b"token\0" + _after(path).encode()
+        key = hmac.digest(self._rules.secret, name, hashlib.sha256)
         return f"'tok_' || left({_hmac_sql(key, content)}, 32)"
 
 
@@ -270,6 +281,11 @@ def _list_maker(element: "tuple[pa.Field[Any], Callable[[_Array], _Array]]") -> 
         return lists.from_arrays(offsets, values, type=pa.list_(element[0]), mask=array.is_null())
 
     return make
+
+
+def _after(path: str) -> str:
+    """Return the path of the same value after a change."""
+    return path.removeprefix(f"{BEFORE}.")
 
 
 def _steps(path: str) -> list[str]:

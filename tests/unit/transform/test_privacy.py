@@ -100,6 +100,18 @@ def test_paths_lead_into_structs_and_lists():
     assert [tuple(row.values()) for row in part] == expected[2:]
 
 
+def test_a_change_event_is_protected_before_and_after_the_change():
+    before = pa.array([{"id": 1, "email": "a@b", "customer": {"name": "Ann", "email": "x"}}, None])
+    rows = people({"email": "a@b"}, {"email": "c@d"}).append_column("__before", before)
+    made = privacy({"email": "tokenise", "customer.name": "drop"})
+    first, second = apply(made, rows).rows.to_pylist()
+    assert first["__before"] == {"id": 1, "email": first["email"], "customer": {"email": "x"}}
+    assert first["email"].startswith("tok_")
+    assert second["__before"] is None
+    whole = privacy({"email": "hash", "__before": "drop"})
+    assert "__before" not in whole.check(rows.schema).names
+
+
 def test_what_is_redacted_or_dropped_has_any_type():
     done = apply(privacy({"id": "redact", "items": "drop", "customer": "redact"}), people({}))
     assert done.rows.to_pylist() == [{"id": None, "email": None, "customer": None}]
