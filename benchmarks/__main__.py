@@ -28,6 +28,7 @@ from benchmarks import (
     hold_up,
     hot_reads,
     maintained,
+    many_tables,
     proof,
     restart,
     throughput,
@@ -57,6 +58,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "hold-up": hold_up.run,
     "event-log": event_log.run,
     "hot-reads": hot_reads.run,
+    "many-tables": many_tables.run,
 }
 
 

@@ -121,7 +121,8 @@ def _freshness_policy(pipeline: Pipeline) -> dg.FreshnessPolicy | None:
         for name, seconds in (("warn", freshness.warn), ("fail", freshness.fail))
         if seconds is not None
     }
-    if "fail" not in windows:
+    # A table beside the lead may get nothing for days, and be as fresh as the topic.
+    if "fail" not in windows or not pipeline.leads:
         return None
     return dg.FreshnessPolicy.time_window(
         fail_window=windows["fail"], warn_window=windows.get("warn")

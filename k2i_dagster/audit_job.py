@@ -43,7 +43,7 @@ def build_audit(pipeline: Pipeline) -> AuditParts:
         pipeline,
         _Audit(
             names.audit_key(pipeline),
-            names.audit_job_name(pipeline.name),
+            names.audit_job_name(pipeline.label),
             is_full=False,
             description=f"Proof that what came into {pipeline.table.identifier} since the last "
             "audit is right: history, files, manifests, footers, columns, rewrites, and the rows "
@@ -72,7 +72,7 @@ def build_full_audit(pipeline: Pipeline) -> AuditParts:
         pipeline,
         _Audit(
             names.full_audit_key(pipeline),
-            names.full_audit_job_name(pipeline.name),
+            names.full_audit_job_name(pipeline.label),
             is_full=True,
             description=f"Proof that all of {pipeline.table.identifier} is right: what the audit "
             "asks, of every file and row, and what costs as much as the table is large.",

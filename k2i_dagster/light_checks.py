@@ -21,7 +21,7 @@ _DESCRIPTIONS = {
 
 def build_light_checks(pipeline: Pipeline, clock: Clock) -> list[dg.AssetChecksDefinition]:
     """Return the light checks of the target table."""
-    return [_build_check(pipeline, name, clock) for name in names.LIGHT_CHECKS]
+    return [_build_check(pipeline, name, clock) for name in names.light_checks(pipeline)]
 
 
 def _build_check(pipeline: Pipeline, check_name: str, clock: Clock) -> dg.AssetChecksDefinition:

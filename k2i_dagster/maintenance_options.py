@@ -82,8 +82,12 @@ def read_options(pipeline: Pipeline, step: Step, config: Mapping[str, object]) -
 
     """
     table = cast("str | None", config.get("table"))
-    tables = (pipeline.table.identifier, pipeline.dead_letter_table)
-    if table is not None and table not in tables:
+    tables = (
+        *(t.identifier for t in pipeline.tables or [pipeline.table]),
+        pipeline.dead_letter_table,
+    )
+    is_known = table in (None, pipeline.dead_letter_table) or pipeline.one_table(table)
+    if not is_known:
         message = f"config: table={table} is none of this pipeline's: {', '.join(tables)}"
         raise ConfigError(message, kind=ErrorKind.CONFIG_INVALID)
     section = _section(pipeline, step)

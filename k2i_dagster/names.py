@@ -44,6 +44,8 @@ LAG = "lag"
 DEAD_LETTER_RATE = "dead_letter_rate"
 SCHEMA = "schema"
 LIGHT_CHECKS = (DEAD_LETTER_RATE, LAG, OFFSET_CONTIGUITY, SCHEMA)
+TABLE_CHECKS = (DEAD_LETTER_RATE, OFFSET_CONTIGUITY, SCHEMA)
+"""Of a table beside the lead: when nothing was for it, its checkpoint says nothing of lag."""
 
 
 def dagster_name(pipeline_name: str) -> str:
@@ -103,6 +105,8 @@ def dead_letter_key(pipeline: Pipeline) -> dg.AssetKey:
 
 def dead_letter_reasons_key(pipeline: Pipeline) -> dg.AssetKey:
     """Return the asset key of the dead letters by reason."""
+    if not pipeline.leads:
+        return dg.AssetKey([*pipeline.table.identifier.split("."), "dead_letters"])
     return dg.AssetKey([*pipeline.dead_letter_table.split("."), "reasons"])
 
 
@@ -136,9 +140,14 @@ def full_audit_key(pipeline: Pipeline) -> dg.AssetKey:
     return dg.AssetKey([*pipeline.table.identifier.split("."), "full_audit"])
 
 
+def light_checks(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the checks that are evaluated beside every materialization of the table."""
+    return LIGHT_CHECKS if pipeline.leads else TABLE_CHECKS
+
+
 def check_keys(pipeline: Pipeline) -> tuple[dg.AssetCheckKey, ...]:
     """Return the keys of all checks that judge a pipeline's table."""
-    light = [dg.AssetCheckKey(table_key(pipeline), name) for name in LIGHT_CHECKS]
+    light = [dg.AssetCheckKey(table_key(pipeline), name) for name in light_checks(pipeline)]
     deep = [
         dg.AssetCheckKey(key, spec.name)
         for key, is_full in ((audit_key(pipeline), False), (full_audit_key(pipeline), True))

@@ -7,7 +7,6 @@ import dagster as dg
 
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline
-from k2i_core.errors import ConfigError, ErrorKind
 from k2i_dagster.assets import dead_letter_spec, table_spec, topic_specs
 from k2i_dagster.audit_job import AuditParts, build_audit, build_full_audit
 from k2i_dagster.backfill_job import build_backfill_job
@@ -15,7 +14,17 @@ from k2i_dagster.ingest_job import build_ingest_job
 from k2i_dagster.keep_alive_sensor import build_keep_alive_sensor
 from k2i_dagster.light_checks import build_light_checks
 from k2i_dagster.maintenance_jobs import MaintenanceParts, build_maintenance
-from k2i_dagster.replay_job import build_replay
+from k2i_dagster.replay_job import ReplayParts, build_replay
+
+
+@dataclass(frozen=True, slots=True)
+class TableParts:
+    """What one table beside the lead is in Dagster, where a pipeline has several."""
+
+    table: dg.AssetSpec
+    checks: tuple[dg.AssetChecksDefinition, ...]
+    replay: ReplayParts
+    audits: tuple[AuditParts, AuditParts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,8 @@ class PipelineParts:
 
     Attributes:
         topics: Apart from the rest, because pipelines may share a topic.
+        others: Tables beside the lead that the file names; ingestion and maintenance are one job
+            for all tables, those too that records made.
     """
 
     topics: tuple[dg.AssetSpec, ...]
@@ -36,6 +47,7 @@ class PipelineParts:
     full_audit: AuditParts
     maintenance: MaintenanceParts
     keep_alive: dg.SensorDefinition
+    others: tuple[TableParts, ...] = ()
 
     @property
     def job_names(self) -> tuple[str, ...]:
@@ -43,12 +55,14 @@ class PipelineParts:
         audits = (audit.job.name for audit in self.audits)
         maintenance = self.maintenance.job_names
         own = self.ingest_job.name, self.backfill_job.name, self.replay_job.name
-        return *own, *audits, *maintenance
+        replays = (other.replay.job.name for other in self.others)
+        return *own, *audits, *replays, *maintenance
 
     @property
     def audits(self) -> tuple[AuditParts, ...]:
-        """The two of them."""
-        return self.audit, self.full_audit
+        """The two of them, of every table."""
+        others = (audit for other in self.others for audit in other.audits)
+        return self.audit, self.full_audit, *others
 
 
 def build_pipeline_definitions(*pipelines: Pipeline) -> dg.Definitions:
@@ -78,23 +92,31 @@ def build_parts(
         read_again: Reads the settings as they are now; None where there is no file.
 
     """
-    if pipeline.tables:
-        message = f"pipeline {pipeline.name}: tables: is not supported yet in Dagster"
-        raise ConfigError(message, kind=ErrorKind.NOT_SUPPORTED_YET)
     clock = clock or SystemClock()
     ingest_job = build_ingest_job(pipeline)
-    replay = build_replay(pipeline)
+    lead, *others = pipeline.declared_tables
+    replay = build_replay(lead)
     return PipelineParts(
         topics=topic_specs(pipeline),
-        tables=(table_spec(pipeline), dead_letter_spec(pipeline), replay.asset),
-        checks=tuple(build_light_checks(pipeline, clock)),
+        tables=(table_spec(lead), dead_letter_spec(pipeline), replay.asset),
+        checks=tuple(build_light_checks(lead, clock)),
         ingest_job=ingest_job,
         backfill_job=build_backfill_job(pipeline),
         replay_job=replay.job,
-        audit=build_audit(pipeline),
-        full_audit=build_full_audit(pipeline),
+        audit=build_audit(lead),
+        full_audit=build_full_audit(lead),
         maintenance=build_maintenance(pipeline, clock),
         keep_alive=build_keep_alive_sensor(pipeline, ingest_job, clock, read_again),
+        others=tuple(_table_parts(other, clock) for other in others),
+    )
+
+
+def _table_parts(alone: Pipeline, clock: Clock) -> TableParts:
+    return TableParts(
+        table_spec(alone),
+        tuple(build_light_checks(alone, clock)),
+        build_replay(alone),
+        (build_audit(alone), build_full_audit(alone)),
     )
 
 
@@ -105,10 +127,19 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
         assets=[
             *(topics[path] for path in sorted(topics)),
             *(spec for one in parts for spec in one.tables),
+            *(
+                s
+                for one in parts
+                for other in one.others
+                for s in (other.table, other.replay.asset)
+            ),
             *(audit.asset for one in parts for audit in one.audits),
             *(asset for one in parts for asset in one.maintenance.assets),
         ],
-        asset_checks=[check for one in parts for check in one.checks],
+        asset_checks=[
+            *(check for one in parts for check in one.checks),
+            *(check for one in parts for other in one.others for check in other.checks),
+        ],
         jobs=[
             job
             for one in parts
@@ -116,6 +147,7 @@ def combined(parts: Sequence[PipelineParts]) -> dg.Definitions:
                 one.ingest_job,
                 one.backfill_job,
                 one.replay_job,
+                *(other.replay.job for other in one.others),
                 *(audit.job for audit in one.audits),
                 *one.maintenance.jobs,
             )

@@ -83,9 +83,6 @@ def read_pipelines(paths: Iterable[Path]) -> PipelineFiles:
         except ConfigError as error:
             broken.append(BrokenFile(path, str(error)))
             continue
-        if pipeline.tables:
-            broken.append(BrokenFile(path, f"{path}: tables: is not supported yet in Dagster"))
-            continue
         if clash := _clash(path, pipeline, pipelines):
             broken.append(BrokenFile(path, clash))
         else:
@@ -112,11 +109,15 @@ def _clash(path: Path, pipeline: Pipeline, others: Iterable[PipelineFile]) -> st
 
 
 def _table_keys(pipeline: Pipeline) -> set[AssetKey]:
-    return {
-        names.table_key(pipeline),
+    keys = {
         names.dead_letter_key(pipeline),
-        names.dead_letter_reasons_key(pipeline),
-        names.audit_key(pipeline),
-        names.full_audit_key(pipeline),
         *(names.maintenance_key(pipeline, step) for step in (names.HEALTH, *STEPS)),
     }
+    for alone in pipeline.declared_tables:
+        keys |= {
+            names.table_key(alone),
+            names.dead_letter_reasons_key(alone),
+            names.audit_key(alone),
+            names.full_audit_key(alone),
+        }
+    return keys

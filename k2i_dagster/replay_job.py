@@ -22,7 +22,7 @@ class ReplayParts:
 
 def build_replay(pipeline: Pipeline) -> ReplayParts:
     """Return the asset and the job of a pipeline's dead letters."""
-    job_name = names.replay_job_name(pipeline.name)
+    job_name = names.replay_job_name(pipeline.label)
 
     @dg.op(
         name=f"{job_name}_op",
@@ -84,6 +84,6 @@ def build_replay(pipeline: Pipeline) -> ReplayParts:
         owners=list(pipeline.orchestration.owners),
         tags=dict(pipeline.orchestration.tags),
         metadata={"replay job": job_name},
-        partitions_def=dg.DynamicPartitionsDefinition(name=names.fingerprints_name(pipeline.name)),
+        partitions_def=dg.DynamicPartitionsDefinition(name=names.fingerprints_name(pipeline.label)),
     )
     return ReplayParts(asset, replay_job)

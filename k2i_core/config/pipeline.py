@@ -189,6 +189,7 @@ class Pipeline(Section):
         examples=[{"max_queries": 8}],
     )
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+    _part_of: str | None = PrivateAttr(default=None)
 
     @property
     def group_id(self) -> str:
@@ -217,8 +218,29 @@ class Pipeline(Section):
         fixed = [table for table in self.tables if table.identifier == identifier]
         made = [table for table in self.tables if table.value_of(identifier) is not None]
         for table in (*fixed, *made):
-            return self.model_copy(update={"table": table.named(identifier), "tables": ()})
+            alone = self.model_copy(update={"table": table.named(identifier), "tables": ()})
+            alone._part_of = self.table.identifier  # noqa: SLF001 - a copy of this very class
+            return alone
         return None
+
+    @property
+    def declared_tables(self) -> tuple["Pipeline", ...]:
+        """This pipeline once for each table that the file names, alone, the lead first."""
+        names = [table.identifier for table in self.tables if not table.is_template]
+        alone = [self.one_table(name) for name in names or [self.table.identifier]]
+        return tuple(one for one in alone if one is not None)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is about the one table, or about the lead of several or all of them."""
+        return self._part_of in (None, self.table.identifier)
+
+    @property
+    def label(self) -> str:
+        """The name; of one of several tables alone, with the table's name behind it."""
+        if self._part_of is None:
+            return self.name
+        return f"{self.name}_{self.table.identifier.replace('.', '_')}"
 
     @property
     def dead_letter_table(self) -> str:

@@ -44,4 +44,6 @@ def save_state(pipeline: Pipeline, state: AuditState) -> None:
 
 
 def _path(pipeline: Pipeline) -> Path:
-    return state_directory(pipeline) / FILE_NAME
+    if pipeline.label == pipeline.name:
+        return state_directory(pipeline) / FILE_NAME
+    return state_directory(pipeline) / f"{pipeline.label}-{FILE_NAME}"

@@ -27,7 +27,7 @@ from k2i_dagster.keep_alive import WorkerRun
 from k2i_dagster.running.failures import failure_of, raise_if_ended_elsewhere
 from k2i_dagster.running.heartbeat import Heartbeat
 from k2i_dagster.running.ownership import earlier_owner
-from k2i_dagster.running.publishing import Publisher
+from k2i_dagster.running.publishing import Publishers
 from k2i_dagster.running.turn import why_no_turn
 from k2i_dagster.running.worker_thread import WorkerThread
 
@@ -131,7 +131,7 @@ def _ingest_in_turn(
     worker = WorkerThread(
         lambda stop, listener: run_worker(pipeline, plan.share, plan.until, stop, listener=listener)
     )
-    publisher = Publisher(context, pipeline, plan.share, clock)
+    publisher = Publishers(context, pipeline, plan.share, clock)
     context.log.info(_beginning(plan))
     worker.start()
     try:

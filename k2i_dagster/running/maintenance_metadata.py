@@ -120,7 +120,9 @@ def _health_figures(health: TableHealth) -> dict[str, Figure]:
 
 
 def _prefixed(pipeline: Pipeline, table: str, name: str) -> str:
-    return name if table == pipeline.table.identifier else f"{DEAD_LETTERS}: {name}"
+    if table == pipeline.table.identifier:
+        return name
+    return f"{DEAD_LETTERS if table == pipeline.dead_letter_table else table}: {name}"
 
 
 def _needs_text(asks: Mapping[str, str]) -> str:

@@ -84,7 +84,9 @@ class Publisher:
         self._published_boot_seconds = self._clock.boot_seconds()
         flushed = added_up(reports)
         state, checks = self._looked_up()
-        lag, checks[names.LAG] = self._measured_lag(state, flushed)
+        lag, lag_verdict = self._measured_lag(state, flushed)
+        if names.LAG in names.light_checks(self._pipeline):
+            checks[names.LAG] = lag_verdict
         checks[names.DEAD_LETTER_RATE] = flushed_dead_letters(self._pipeline, flushed)
         hot = self._looked_at_hot_rows()
         with interrupts_held_back():
@@ -203,6 +205,39 @@ class Publisher:
             description=f"{_dead_letters(flushed.counts)} of {self._pipeline.table.identifier}",
             metadata=metadata,
         )
+
+
+class Publishers:
+    """Publishes the flushes of one run, each under the table that it went into.
+
+    Tables that records made have no asset of their own.
+    """
+
+    def __init__(self, context: RunContext, pipeline: Pipeline, share: Share, clock: Clock) -> None:
+        """Bind the run; close it to leave the broker."""
+        self._of_table = {
+            alone.table.identifier: Publisher(context, alone, share, clock)
+            for alone in pipeline.declared_tables
+        }
+        self._lead = self._of_table[pipeline.table.identifier]
+
+    def is_due(self) -> bool:
+        """Tell whether the next flushes may be published."""
+        return self._lead.is_due()
+
+    def publish(self, reports: Sequence[FlushReport]) -> None:
+        """Store a materialization with its checks for each table that got something."""
+        for table, publisher in self._of_table.items():
+            publisher.publish([report for report in reports if report.table in ("", table)])
+
+    def tell_failure(self, error: K2iError) -> None:
+        """Fail the check of the lead that an error is about."""
+        self._lead.tell_failure(error)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        for publisher in self._of_table.values():
+            publisher.close()
 
 
 def evaluation(pipeline: Pipeline, name: str, verdict: Verdict) -> dg.AssetCheckEvaluation:

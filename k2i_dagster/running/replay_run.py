@@ -39,12 +39,12 @@ def replay_dead_letters(
         raise failure_of(error) from None
     context.log.info(_summary(report, pipeline))
     groups = now.groups() if now else []
-    known = set(context.instance.get_dynamic_partitions(names.fingerprints_name(pipeline.name)))
+    known = set(context.instance.get_dynamic_partitions(names.fingerprints_name(pipeline.label)))
     told = [g for g in groups if g.listed_count or g.fingerprint in known][:REASONS_MAX]
     if len(groups) > REASONS_MAX:
         context.log.warning(f"{len(groups):,} reasons, of which {REASONS_MAX} are shown")
     context.instance.add_dynamic_partitions(
-        names.fingerprints_name(pipeline.name), [group.fingerprint for group in told]
+        names.fingerprints_name(pipeline.label), [group.fingerprint for group in told]
     )
     for group in told:
         context.log_event(

@@ -229,6 +229,8 @@ def write_pipeline(
         "hot": {"directory": str(directory / "hot"), "max_bytes": "64MiB"},
         **(changes or {}),
     }
+    if "tables" in document:
+        del document["table"]
     path = directory / "pipeline.yaml"
     path.write_text(yaml.safe_dump(document))
     return PipelineOnDisk(path, table)

@@ -55,12 +55,7 @@ def produce(bootstrap_servers: str, topic: str, start: int, count: int) -> None:
 
 def write(directory: Path, bootstrap_servers: str, topic: str, **changes) -> PipelineOnDisk:
     settings = {"tables": TABLES, "dead_letters": {"table": DEAD_LETTERS}, **changes}
-    pipeline = write_pipeline(directory, bootstrap_servers, topic, changes=settings)
-    text = pipeline.path.read_text()
-    before, _, after = text.partition("\ntable:")
-    kept = after.split("\ntables:", 1)[1]
-    pipeline.path.write_text(f"{before}\ntables:{kept}")
-    return pipeline
+    return write_pipeline(directory, bootstrap_servers, topic, changes=settings)
 
 
 def assert_every_record_is_in_one_place(pipeline: PipelineOnDisk, count: int) -> Counter[str]:
