@@ -210,7 +210,7 @@ def _streams(columns: pa.Schema, records: list[dict[str, Any]]) -> list[pa.Binar
     def encode(_: dict[str, Any]) -> bytes:
         output = pa.BufferOutputStream()
         with pa.ipc.new_stream(output, columns) as writer:
-            writer.write_batch(rows.slice(next(numbers), 1))
+            writer.write_batch(rows.take(pa.array([next(numbers)])))
         return output.getvalue().to_pybytes()
 
     return _batches(records, encode)

@@ -151,9 +151,14 @@ class Tokens:
             found[is_nested] = order[np.searchsorted(keys, wanted)]
         return found, owners
 
+    @cached_property
+    def _holding(self) -> Integers:
+        """How many before each token hold any themselves."""
+        return np.append(0, np.cumsum(self.held > 0))
+
     def _holds_nested(self, tokens: Integers) -> npt.NDArray[np.bool_]:
         """Tell which hold, among the next tokens, any that hold some themselves."""
-        holding = np.append(0, np.cumsum(self.held > 0))
+        holding = self._holding
         return (
             holding[np.minimum(tokens + 1 + self.held[tokens], len(self.rows))]
             > holding[tokens + 1]
@@ -173,8 +178,11 @@ def scan(cursors: Cursors, faults: Faults) -> Tokens:
         is_over = at >= ends[active]
         tags = cursors.bytes_[np.where(is_over, 0, at)]
         kinds, length_bytes = KINDS[tags], _LENGTH_BYTES[tags]
-        words = cursors.words_at(at + 1, 8).byteswap() >> (8 * (8 - length_bytes)).astype(np.uint64)
-        lengths = np.where(length_bytes > 0, words.astype(np.int64), _FIXED[tags])
+        lengths = _FIXED[tags]
+        if (is_sized := length_bytes > 0).any():
+            words = cursors.words_at(at[is_sized] + 1, 8).byteswap()
+            unused_bits = (8 * (8 - length_bytes[is_sized])).astype(np.uint64)
+            lengths[is_sized] = (words >> unused_bits).astype(np.int64)
         starts = at + 1 + length_bytes
         held = _HELD_EACH[kinds] * lengths
         contents = np.where(_HELD_EACH[kinds] > 0, 0, lengths) + (kinds == Kind.EXTENSION)
