@@ -15,8 +15,16 @@ from pyroaring import BitMap64
 from k2i_core.audit.offsets_read import live_files
 from k2i_core.dead_letters.states import LoadedTables, OffsetSets
 from k2i_core.errors import ErrorKind, UnavailableError
+from k2i_core.ingest.decoding import STAGE_ROUTE
+from k2i_core.ingest.routing import NO_MATCH
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, POLLED_SCHEMA, PolledBatch
+from k2i_core.records import (
+    DEAD_LETTER_SCHEMA,
+    KAFKA_COLUMN,
+    POLLED_SCHEMA,
+    DecodeFailure,
+    PolledBatch,
+)
 
 BATCH_ROWS = 1_024
 """Larger holds more records in memory, of any size; smaller pays a round for each batch."""
@@ -122,7 +130,14 @@ def as_polled(rows: pa.RecordBatch, boot_seconds: float) -> PolledBatch:
         OffsetRange(tp, int(offsets.min()), int(offsets.max()) + 1)
         for tp, _, offsets in places_of(rows)
     )
-    return PolledBatch(records, tuple(sorted(ranges)), records.nbytes, boot_seconds)
+    stages = cast("list[str]", rows.column("stage").to_pylist())
+    refused = tuple(
+        # Whose they are is not known: this table only accounts for them.
+        DecodeFailure(index, NO_MATCH, "no table's match fits the record")
+        for index, stage in enumerate(stages)
+        if stage == STAGE_ROUTE
+    )
+    return PolledBatch(records, tuple(sorted(ranges)), records.nbytes, boot_seconds, refused)
 
 
 def _take_wanted(

@@ -106,6 +106,9 @@ def test_every_record_is_in_one_table_whatever_dies(kafka, topic, tmp_path: Path
     assert sizes.keys() >= {"shop.orders", "shop.marked", "shop.rest", "shop.seen-payment"}
     assert all(sizes.values()), sizes
     assert list((tmp_path / "routing" / "state").rglob("*.txlog")) == []
+    logs = "".join(log.read_text() for log in pipeline.directory.glob("worker-*.log"))
+    assert "flush committed" in logs
+    assert "hot rows are in trouble" not in logs
     hot = pipeline.k2i("query", "--table", "shop.seen-return", "--format", "json", "SELECT 1 AS n")
     assert hot.returncode == 0, hot.stderr
     refused = pipeline.k2i("query", "SELECT 1")

@@ -16,7 +16,7 @@ from k2i_core.crash_points import WORKER_POINTS, CrashPoint
 from k2i_core.ledger import Share
 from k2i_core.offsets import TopicPartition
 from tests.fakes.faults import Reply
-from tests.fakes.judging_decoder import BAD, FLAKY, GOOD
+from tests.fakes.judging_decoder import BAD, FLAKY, GOOD, OTHER
 from tests.fakes.memory_table import Request
 from tests.simulation.scheduler import Process
 from tests.simulation.simulation import without_threads
@@ -25,17 +25,23 @@ from tests.simulation.workers import Worker
 from tests.simulation.world import PARTITIONS, Surroundings, World
 
 RECORDS = (GOOD, BAD, FLAKY, FLAKY, None, GOOD, BAD, GOOD, FLAKY)
+MIXED = tuple(
+    value if value is None or number % 2 else OTHER + value for number, value in enumerate(RECORDS)
+)
 STEPS_MAX = 20_000
 
 
 class ScriptedWorld(World):
     """A calm world in which one thing goes wrong, at a place that the test names."""
 
-    def __init__(self, *, is_inline: bool) -> None:
-        super().__init__(0, Surroundings())
+    def __init__(self, *, is_inline: bool, has_other_target: bool = False) -> None:
+        super().__init__(
+            0, Surroundings(has_other_target=has_other_target, sees_other_target=has_other_target)
+        )
         self.is_calm = True
         self.scheduler.switch_rate = 0.0
-        self.broker.values = dict.fromkeys(PARTITIONS, RECORDS)
+        records = MIXED if has_other_target else RECORDS
+        self.broker.values = dict.fromkeys(PARTITIONS, records)
         self.broker.high = dict.fromkeys(PARTITIONS, len(RECORDS))
         self.announced: Counter[CrashPoint] = Counter()
         self.kill_at: tuple[CrashPoint, int] | None = None
@@ -68,7 +74,8 @@ class ScriptedWorld(World):
         return reply
 
     def _table_of(self, request: Request):
-        return self.target if request.base.uuid == self.target.current.uuid else self.dead_letters
+        tables = (*self.targets, self.dead_letters)
+        return next(table for table in tables if table.current.uuid == request.base.uuid)
 
     def start(self, version: int) -> Process:
         worker = Worker(self, Share(0, 1), host=0, version=version)
@@ -95,8 +102,8 @@ class ScriptedWorld(World):
             self.land_late(*self.in_flight.pop(0))
 
 
-def run_undisturbed(*, is_inline: bool = True) -> ScriptedWorld:
-    world = ScriptedWorld(is_inline=is_inline)
+def run_undisturbed(*, has_other_target: bool = False) -> ScriptedWorld:
+    world = ScriptedWorld(is_inline=True, has_other_target=has_other_target)
     world.start(version=0)
     world.finish()
     world.check_caught_up()
@@ -110,6 +117,12 @@ ANNOUNCED = [
     for occurrence in range(1, UNDISTURBED.announced[point] + 1)
 ]
 REQUESTS = range(1, UNDISTURBED.request_count + 1)
+SEVERAL = run_undisturbed(has_other_target=True)
+ANNOUNCED_BY_SEVERAL = [
+    (point, occurrence)
+    for point in WORKER_POINTS
+    for occurrence in range(1, SEVERAL.announced[point] + 1)
+]
 
 
 def test_every_crash_point_is_announced():
@@ -125,6 +138,17 @@ def test_a_worker_killed_at_any_step_loses_and_doubles_nothing(point, occurrence
         world.start(version=0)
         world.finish()
         world.restart_until_caught_up()
+
+    assert world.announced[point] >= occurrence
+
+
+@pytest.mark.parametrize(("point", "occurrence"), ANNOUNCED_BY_SEVERAL)
+def test_the_same_holds_for_two_tables_one_of_which_a_record_makes(point, occurrence):
+    world = ScriptedWorld(is_inline=True, has_other_target=True)
+    world.kill_at = (point, occurrence)
+    world.start(version=0)
+    world.finish()
+    world.restart_until_caught_up()
 
     assert world.announced[point] >= occurrence
 

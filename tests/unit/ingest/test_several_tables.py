@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2i_core.dead_letters.reading import as_polled
 from k2i_core.errors import ConfigError, DataLossError, ErrorKind
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
+from k2i_core.ingest.decoding import STAGE_ROUTE, DecodeSettings, decode_batch
 from k2i_core.ingest.landing import IDLE_SECONDS_MAX
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
@@ -23,7 +25,7 @@ from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.ledger import Entry, Share, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import POLLED_SCHEMA, PolledBatch
+from k2i_core.records import DEAD_LETTER_SCHEMA, POLLED_SCHEMA, DecodedBatch, PolledBatch
 from tests.fakes.inline_executor import InlineExecutor
 from tests.fakes.judging_decoder import BAD, GOOD, OTHER, ROW_SCHEMA, JudgingDecoder, PrefixRouter
 from tests.fakes.memory_files import MemoryFiles, MemoryRows
@@ -204,6 +206,21 @@ def test_other_rules_are_refused_while_the_tables_stand_apart_and_taken_once_the
     assert refused.value.kind is ErrorKind.ROUTING_CHANGED
     setup.tables[SECOND].versions = whole
     setup.session().start()
+
+
+def test_a_dead_letter_that_no_table_took_is_no_row_when_it_is_read_again():
+    kafka = {"topic": "events", "partition": 0, "offset": 3}
+    texts = dict.fromkeys(("target_table", "error_class", "fingerprint", "message"), "x")
+    letters = [
+        {**texts, "stage": stage, "first_seen": 0, "value": GOOD, "_kafka": {**kafka, "offset": n}}
+        for n, stage in enumerate((STAGE_ROUTE, "value"))
+    ]
+    polled = as_polled(pa.RecordBatch.from_pylist(letters, schema=DEAD_LETTER_SCHEMA), 0.0)
+    decoded = decode_batch(polled, JudgingDecoder(), DecodeSettings(FIRST, {}), 0)
+
+    assert isinstance(decoded, DecodedBatch)
+    assert decoded.dead_letters.column("stage").to_pylist() == [STAGE_ROUTE]
+    assert decoded.rows.num_rows == 1
 
 
 kinds = st.sampled_from([GOOD, BAD, OTHER + GOOD, None])
