@@ -19,13 +19,14 @@ from k2i_core.dev.produce import fill, next_event_id
 from k2i_core.errors import ConfigError, UnavailableError
 
 
-def test_a_home_is_the_same_cluster_after_a_stop_and_after_a_kill(
+def test_a_home_on_loopback_is_the_same_cluster_after_a_stop_and_after_a_kill(
     tmp_path: Path, kafka_runtime: KafkaRuntime
 ) -> None:
     home = tmp_path / "with space – and more than ASCII"
     server = KafkaServer(home, runtime=kafka_runtime)
     with server:
         cluster_id, port = server.cluster_id, server.port
+        assert_listens_on_loopback_only(server)
         fill(server.bootstrap_servers, "t", 1_000, partition_count=4)
         server.kill()
         assert server.pid is None
@@ -36,6 +37,14 @@ def test_a_home_is_the_same_cluster_after_a_stop_and_after_a_kill(
         assert later.cluster_id == cluster_id
         assert next_event_id(later.bootstrap_servers, "t") == 1_000
     assert [path.name for path in tmp_path.iterdir()] == [home.name]
+
+
+def assert_listens_on_loopback_only(server: KafkaServer) -> None:
+    assert server.pid is not None
+    connections = psutil.Process(server.pid).net_connections("inet")
+    listening = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert listening
 
 
 PARENT_THAT_DIES = """
@@ -95,19 +104,11 @@ def test_a_setting_that_kafka_refuses_is_told_with_its_reason(
 def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(
     tmp_path: Path, kafka_runtime: KafkaRuntime
 ) -> None:
-    server = KafkaServer(tmp_path / "kafka", runtime=kafka_runtime)
-    with server:
-        pass
+    # It counts as formatted, and Kafka finds it damaged.
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
     (tmp_path / "kafka" / "data" / "meta.properties").write_text("cluster.id=other\nversion=1\n")
+    server = KafkaServer(tmp_path / "kafka", runtime=kafka_runtime)
     with pytest.raises(UnavailableError, match="ended while starting") as ended:
         server.start()
     assert ended.value.__notes__[0]
     assert server.pid is None
-
-
-def test_the_broker_listens_on_loopback_only(own_kafka: KafkaServer) -> None:
-    assert own_kafka.pid is not None
-    connections = psutil.Process(own_kafka.pid).net_connections("inet")
-    listening = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
-    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
-    assert listening

@@ -5,9 +5,12 @@ Method: a broker of our own, stopped, killed and frozen under a source that keep
 """
 
 import time
+from collections.abc import Iterator
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from k2i_core.dev.kafka_jars import KafkaRuntime
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.produce import create_topic
 from k2i_core.errors import UnavailableError
@@ -23,6 +26,25 @@ from tests.integration.kafka.source_driver import (
 )
 
 ZERO, ONE = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+@pytest.fixture(scope="module")
+def broker(
+    tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaRuntime
+) -> Iterator[KafkaServer]:
+    with KafkaServer(tmp_path_factory.mktemp("outages"), runtime=kafka_runtime) as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka(broker: KafkaServer) -> KafkaServer:
+    """The broker of these tests, at work again, and without the topic of the test before."""
+    if broker.pid is None:
+        broker.start()
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    if "orders" in admin.list_topics(timeout=10).topics:
+        admin.delete_topics(["orders"])["orders"].result(10)
+    return broker
 
 
 def started_reader(source: KafkaSource, server: KafkaServer) -> Taken:
