@@ -44,7 +44,7 @@ def kill_again_and_again(
         workers[0].wait_for_flushes(1)
         while kill_count != kills and (deadline is None or time.monotonic() < deadline):
             # Long enough that most are killed at work, short enough that some are while starting.
-            time.sleep(chance.uniform(0.05, 2.2))
+            time.sleep(chance.uniform(0.05, 1.4))
             victim = chance.randrange(2)
             assert workers[victim].process.poll() is None, workers[victim].tail()
             workers[victim].kill()

@@ -190,7 +190,7 @@ def _read(connection: socket.socket, count: int) -> bytes:
     found = b""
     while len(found) < count:
         more = connection.recv(count - len(found))
-        assert more, "the process that starts programs is gone"
+        assert more, "the process that starts programs is gone; its standard error says why"
         found += more
     return found
 
@@ -258,7 +258,8 @@ def _import_what_most_need() -> None:
     for name in ("ingest", "status", "table", "verify"):
         import_module(f"k2i_core.cli.{name}")
     # Its import starts a thread, and a child that lacks that thread hangs or ends with an abort.
-    assert "duckdb" not in sys.modules
+    # Nor should a worker that starts again after a crash wait for what only queries need.
+    assert "duckdb" not in sys.modules, "import duckdb where it is used: ingest starts without it"
 
 
 def main() -> None:
