@@ -5,7 +5,8 @@ So a broker that refuses costs a limited time for each commit that has dead lett
 and never a row. What was not confirmed in time is counted by the caller and not tried again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
@@ -23,6 +24,21 @@ ROOM_SECONDS = 0.05
 """How long one wait for room in the queue takes. Larger reacts to a confirmation later."""
 
 HEADER_PREFIX = "k2i."
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What became of the letters of one commit.
+
+    Attributes:
+        count: Confirmed by the broker.
+        missing_count: Not confirmed in time.
+        reason: Of one of those.
+    """
+
+    count: int
+    missing_count: int
+    reason: str | None
 
 
 class LetterTopic:
@@ -48,36 +64,44 @@ class LetterTopic:
         self._seconds_max = seconds_max
         self._producer: Producer | None = None
 
-    def copy(self, batches: Sequence[pa.RecordBatch]) -> tuple[int, str | None]:
+    def copy(self, batches: Iterable[pa.RecordBatch]) -> Copied:
         """Write the letters of one commit, and wait until the broker has confirmed them.
 
         Args:
-            batches: Rows × DEAD_LETTER_SCHEMA.
-
-        Returns:
-            How many were not confirmed in time, and a reason of one of them.
+            batches: Rows × DEAD_LETTER_SCHEMA; one of them is held at a time.
 
         """
-        count = sum(batch.num_rows for batch in batches)
+        count = 0
         delivered = _Delivered()
         deadline = self._clock.boot_seconds() + self._seconds_max
-        try:
-            producer = self._producer = self._producer or Producer(dict(self._properties))
-            for batch in batches:
-                for letter in batch.to_pylist():
-                    self._send(producer, letter, delivered, deadline)
-            while delivered.answers < delivered.sent and self._clock.boot_seconds() < deadline:
-                producer.poll(ROOM_SECONDS)
-        except KafkaException as error:
-            # A client that failed for good never sends again; the next commit gets a new one.
-            self._producer = None
-            delivered.refused(cast("KafkaError", error.args[0]))
+        for batch in batches:
+            count += batch.num_rows
+            if not delivered.is_over:
+                self._send_all(batch, delivered, deadline)
+        while (
+            self._producer is not None
+            and delivered.answers < delivered.sent
+            and self._clock.boot_seconds() < deadline
+        ):
+            self._producer.poll(ROOM_SECONDS)
         missing = count - delivered.count
-        return missing, (delivered.reason or "the broker did not answer") if missing else None
+        reason = delivered.reason or "the broker did not answer"
+        return Copied(delivered.count, missing, reason if missing else None)
 
     def close(self) -> None:
         """Let go of the client; what is not confirmed by now was counted already."""
         self._producer = None
+
+    def _send_all(self, batch: pa.RecordBatch, delivered: "_Delivered", deadline: float) -> None:
+        try:
+            producer = self._producer = self._producer or Producer(dict(self._properties))
+            for letter in batch.to_pylist():
+                self._send(producer, letter, delivered, deadline)
+        except KafkaException as error:
+            # A client that failed for good never sends again; the next commit gets a new one.
+            self._producer = None
+            delivered.is_over = True
+            delivered.refused(cast("KafkaError", error.args[0]))
 
     def _send(
         self,
@@ -132,6 +156,7 @@ class _Delivered:
         self.answers = 0
         self.count = 0
         self.reason: str | None = None
+        self.is_over = False
 
     def answered(self, error: KafkaError | None, _message: Message) -> None:
         """Take the broker's verdict on one copy; called within the producer's `poll`."""

@@ -8,7 +8,7 @@ So each is copied at least once, unless the broker refuses it for longer than th
 kept for it: what has to be copied again is what the verdicts of a take-over are anyway.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import pyarrow as pa
 import structlog
@@ -43,19 +43,16 @@ class LetterCopies:
         self._name = name
         self._report = report
 
-    def copy(self, letters: Sequence[pa.RecordBatch]) -> None:
+    def copy(self, letters: Iterable[pa.RecordBatch]) -> None:
         """Copy rows × DEAD_LETTER_SCHEMA; what cannot be copied in time is counted and logged."""
-        count = sum(batch.num_rows for batch in letters)
-        if not count:
-            return
-        missing, reason = self._topic.copy(letters)
-        self._report(count - missing, missing)
-        if missing:
+        copied = self._topic.copy(letters)
+        self._report(copied.count, copied.missing_count)
+        if copied.missing_count:
             _log.warning(
                 "dead letters were not copied to their topic; they are in their table",
                 topic=self._name,
-                count=missing,
-                reason=reason,
+                count=copied.missing_count,
+                reason=copied.reason,
             )
 
 
@@ -101,10 +98,9 @@ class CopiedDeadLetterTable:
         """Commit a generation's dead letters, then copy them."""
         report = self._inner.append_dead_letters(owner, ranges, files)
         with translated(f"read dead letters of table {self.identifier}"):
-            letters = [
+            self._copies.copy(
                 batch for file in files for batch in read_letter_file(self._table.io, file.path)
-            ]
-        self._copies.copy(letters)
+            )
         return report
 
 
@@ -128,5 +124,5 @@ class CopiedVerdicts:
         if found:
             assert isinstance(state.view, TableView)
             assert isinstance(state.view.handle, Table)
-            self._copies.copy(list(read_letters(state.view.handle, target_table, found)))
+            self._copies.copy(read_letters(state.view.handle, target_table, found))
         return found
