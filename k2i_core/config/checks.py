@@ -20,7 +20,7 @@ from k2i_core.config.pipeline import (
     VALUE_TYPES,
     declared_columns,
 )
-from k2i_core.config.privacy import Privacy
+from k2i_core.config.privacy import TAGGED_FORMATS, Privacy
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.routing import RoutedTable
 from k2i_core.config.routing_checks import check_matches, check_undeclared
@@ -68,6 +68,8 @@ def findings(sections: Sections) -> Iterator[Finding]:
         yield from _check_topics(sections.kafka)
         yield from _check_letter_topic(sections.kafka, sections.dead_letters)
     yield from _check_all_tables(sections)
+    if sections.privacy and sections.format:
+        yield from _check_tags(sections.privacy, sections.format)
     if sections.flush:
         yield from _check_flush_bytes(sections.flush)
     if sections.maintenance:
@@ -121,6 +123,15 @@ def _check_tables(sections: Sections) -> Iterator[Finding]:
         if declared_columns(sections.format, table) is None:
             yield from check_undeclared(place, table)
     yield from _check_of_one_table(sections)
+
+
+def _check_tags(privacy: Privacy, format_: Format) -> Iterator[Finding]:
+    if privacy.tags and format_.value not in TAGGED_FORMATS:
+        message = (
+            f"are of schemas of {' and '.join(TAGGED_FORMATS)}; with format {format_.value} name "
+            "the columns under privacy.columns"
+        )
+        yield ("privacy", "tags"), message
 
 
 def _check_of_one_table(sections: Sections) -> Iterator[Finding]:

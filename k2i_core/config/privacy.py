@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -13,9 +12,12 @@ from pydantic import (
 
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
-from k2i_core.config.settings import Scalars, Section, Texts, not_supported_yet, refused_keys
+from k2i_core.config.settings import Scalars, Section, Texts, refused_keys
 
 ACTIONS = ("mask", "hash", "tokenise", "redact", "drop")
+
+TAGGED_FORMATS = ("avro", "json_schema")
+"""Formats whose schemas carry tags that can be read."""
 
 SECRET_CHARACTERS_MIN = 16
 """Shorter ones can be found by trying."""
@@ -28,11 +30,6 @@ def _check_action(path: str, action: str) -> None:
     if action not in ACTIONS:
         message = f"{quoted(action)} is no action; write one of {', '.join(ACTIONS)}"
         raise ValueError(message)
-
-
-def _refuse_tags(_: object) -> object:
-    message = "tags of schemas are not supported yet; name the columns under privacy.columns"
-    raise not_supported_yet(message)
 
 
 class Privacy(Section):
@@ -64,13 +61,18 @@ class Privacy(Section):
         "stand. Without them it cannot be replayed: its offset says where to find it in the topic.",
         examples=["keep"],
     )
-    tags: Annotated[object, BeforeValidator(_refuse_tags)] = Field(
-        default=None, description="Not supported yet.", exclude=True
+    tags: Annotated[Texts, Scalars(_check_action, Texts)] = Field(
+        default_factory=Texts,
+        description="Tag that a writer's schema gives to a field (confluent:tags, in Avro and JSON "
+        "Schema) → what is done to that field. Of several tags the first one here counts.",
+        examples=[{"PII": "hash"}],
     )
 
     @model_validator(mode="after")
     def _check_secret(self) -> "Privacy":
-        is_needed = bool({"hash", "tokenise"} & {*self.columns.values(), self.key})
+        is_needed = bool(
+            {"hash", "tokenise"} & {*self.columns.values(), *self.tags.values(), self.key}
+        )
         if self.secret is None and is_needed:
             raise refused_keys({"secret": "is required for hash and tokenise"})
         if self.secret is not None and len(self.secret) < SECRET_CHARACTERS_MIN:

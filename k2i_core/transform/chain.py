@@ -1,6 +1,6 @@
 """Steps in order, planned once for each schema that records have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from k2i_core.errors import ConfigError
 from k2i_core.records import DecodeFailure, TransformedRows
-from k2i_core.transform.privacy import Privacy
+from k2i_core.schema.tags import Steps
+from k2i_core.transform.privacy import Action, Privacy
 from k2i_core.transform.steps import Fault, Integers, NameTakenError, Outcome, Step
 
 NAME_TAKEN = "name_taken"
@@ -71,7 +72,7 @@ class Transforms:
         self._declared = declared
         self._privacy = privacy
         # Written by any thread: whichever is last, the chains of one schema are alike.
-        self._chains: dict[pa.Schema, Chain] = {}
+        self._chains: dict[pa.Schema, tuple[Chain, object]] = {}
 
     def check(self, record_schema: pa.Schema) -> pa.Schema:
         """Return the table's columns for records whose columns a user chose.
@@ -103,9 +104,12 @@ class Transforms:
         return self._chain(rows.schema).apply(rows, origin)
 
     def _chain(self, schema: pa.Schema) -> Chain:
-        if (known := self._chains.get(schema)) is None:
-            known = self._chains[schema] = _plan_around(schema, self._declared, self._privacy)
-        return known
+        tagged = None if self._privacy is None else self._privacy.tagged()
+        known = self._chains.get(schema)
+        if known is None or known[1] is not tagged:
+            planned = _plan_around(schema, self._declared, self._privacy)
+            known = self._chains[schema] = planned, tagged
+        return known[0]
 
     def hide(self, origin: pa.StructArray) -> pa.StructArray:
         """Return where n records come from, without what must not be written."""
@@ -121,9 +125,10 @@ def _plan(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | No
     steps: list[tuple[str, Step]] = []
     current = schema
     of_records = frozenset[str]() if privacy is None else privacy.paths_in(schema)
-    if privacy is not None and of_records:
+    tagged: Mapping[Steps, Action] = {} if privacy is None else privacy.tagged()
+    if privacy is not None and (of_records or tagged):
         # First, so that no step can carry a plain value elsewhere.
-        steps.append(("privacy", privacy.protect(current, of_records)))
+        steps.append(("privacy", privacy.protect(current, of_records, tagged)))
         current = steps[-1][1].schema
     for one in declared:
         try:
@@ -139,7 +144,7 @@ def _plan(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | No
         made = privacy.paths_in(current) - of_records
         privacy.check(of_records | made, [*schema.names, *current.names])
         if made:
-            steps.append(("privacy", privacy.protect(current, made)))
+            steps.append(("privacy", privacy.protect(current, made, {})))
     return Chain(schema, steps)
 
 

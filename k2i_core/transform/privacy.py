@@ -26,13 +26,11 @@ import pyarrow.compute as pc
 from k2i_core.errors import ConfigError, UnavailableError
 from k2i_core.records import KAFKA_TYPE
 from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.tags import ELEMENT, Steps
 from k2i_core.transform.sql_engine import SqlEngine, named
 from k2i_core.transform.steps import Outcome, Step
 
 REDACTED = "[redacted]"
-
-ELEMENT = "[]"
-"""Stands in a path for the elements of a list: `items[].note`."""
 
 BEFORE = "__before"
 """Column of a change event: the row as it was, with the values of the same columns."""
@@ -51,6 +49,11 @@ class Action(StrEnum):
     DROP = "drop"
 
 
+def nothing_tagged() -> "Mapping[Steps, Action]":
+    """Return no tags: what schemas say is not asked for."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class PrivacyRules:
     """What a pipeline file declares.
@@ -61,6 +64,7 @@ class PrivacyRules:
         key: What is done to `_kafka.key`; None keeps it.
         keeps_headers: Whether `_kafka.headers` are written.
         keeps_bytes: Whether dead letters keep value, key and headers as they came.
+        tagged: Returns what the schemas seen so far tag, the same object until there is more.
     """
 
     columns: Mapping[str, Action]
@@ -68,6 +72,7 @@ class PrivacyRules:
     key: Action | None
     keeps_headers: bool
     keeps_bytes: bool
+    tagged: Callable[[], Mapping[Steps, Action]] = nothing_tagged
 
 
 _Array: TypeAlias = Any
@@ -87,6 +92,10 @@ class Privacy:
     def keeps_bytes(self) -> bool:
         """Whether dead letters keep value, key and headers as they came."""
         return self._rules.keeps_bytes
+
+    def tagged(self) -> Mapping[Steps, Action]:
+        """Return what the schemas seen so far tag, the same object until there is more."""
+        return self._rules.tagged()
 
     def paths_in(self, schema: pa.Schema) -> frozenset[str]:
         """Return which of the paths lead to something in these columns."""
@@ -111,23 +120,33 @@ class Privacy:
                 )
                 raise ConfigError(message)
 
-    def protect(self, schema: pa.Schema, paths: Collection[str]) -> Step:
-        """Return the step that protects these paths.
+    def protect(
+        self, schema: pa.Schema, paths: Collection[str], tagged: Mapping[Steps, Action]
+    ) -> Step:
+        """Return the step that protects these paths, and what is tagged.
 
         Raises:
             ConfigError: An action cannot be done to the type of its path.
 
         """
+        chosen = {
+            ((path,) if path in schema.names else _steps(path)): self._action(path)
+            for path in sorted(paths)
+        }
+        for steps in chosen:
+            if any(steps[:end] in chosen for end in range(1, len(steps))):
+                message = f'privacy.columns: "{_path(steps)}" lies inside another path'
+                raise ConfigError(message)
+        for steps, action in sorted(tagged.items()):
+            covering = _covering(schema, steps)
+            if covering is not None and not _touches(chosen, covering):
+                chosen[covering] = action
         tree: dict[str, Any] = {}
-        for path in sorted(paths):
-            steps = [path] if path in schema.names else _steps(path)
+        for steps, action in chosen.items():
             node = tree
             for step in steps[:-1]:
                 node = node.setdefault(step, {})
-                if not isinstance(node, dict):
-                    message = f'privacy.columns: "{path}" lies inside another path'
-                    raise ConfigError(message)
-            node[steps[-1]] = self._action(path)
+            node[steps[-1]] = action
         return _Protect(
             schema,
             [self._made(column, tree.get(column.name), column.name) for column in schema],
@@ -288,8 +307,37 @@ def _after(path: str) -> str:
     return path.removeprefix(f"{BEFORE}.")
 
 
-def _steps(path: str) -> list[str]:
-    return [step for part in path.split(".") for step in _list_steps(part)]
+def _covering(schema: pa.Schema, steps: Steps) -> Steps | None:
+    """Return what has to be protected for a tagged field: itself, or the column that hides it.
+
+    None where the table has no such field. A map, or JSON text, is protected as a whole.
+    """
+    if steps[0] not in schema.names:
+        return None
+    type_: Any = schema.field(steps[0]).type
+    for place, step in enumerate(steps[1:], 1):
+        if pa.types.is_struct(type_):
+            if type_.get_field_index(step) < 0:
+                return None
+            type_ = type_.field(step).type
+        elif pa.types.is_list(type_) and step == ELEMENT:
+            type_ = type_.value_type
+        else:
+            return steps[:place]
+    return steps
+
+
+def _touches(chosen: Collection[Steps], steps: Steps) -> bool:
+    """Tell whether a path is chosen, lies in one that is, or around one."""
+    return any(one[: len(steps)] == steps[: len(one)] for one in chosen)
+
+
+def _path(steps: Steps) -> str:
+    return ".".join(steps).replace(f".{ELEMENT}", ELEMENT)
+
+
+def _steps(path: str) -> Steps:
+    return tuple(step for part in path.split(".") for step in _list_steps(part))
 
 
 def _list_steps(part: str) -> list[str]:

@@ -112,7 +112,7 @@ def letter_parts(
     clock, ids = SystemClock(), RandomIds()
     catalog = catalog_opener(pipeline)()
     formats = Formats(pipeline, clock)
-    columns = RecordColumns(pipeline)
+    columns = RecordColumns(pipeline, formats)
     table = pipeline.table
 
     def committer(identifier: str) -> TableCommitter:

@@ -146,6 +146,19 @@ class Formats:
         except UnusableSchemaError:
             return None
 
+    def tell_schemas(self, tell: Callable[[WriterSchema], None]) -> None:
+        """Tell of the latest schemas now, and of each other one before records are read by it.
+
+        Raises:
+            UnavailableError, ConfigError: As `known_row_schema`.
+
+        """
+        if self._readers is not None:
+            self._readers.tell = tell
+            if self._readers.file_schema is not None:
+                tell(self._readers.file_schema)
+            self.latest_schemas()
+
     def fetch(self, schema_ids: frozenset[SchemaId], /) -> None:
         """Make writers' schemas known to the decoders."""
         assert self._registry is not None

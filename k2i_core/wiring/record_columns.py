@@ -24,6 +24,7 @@ from k2i_core.wiring.settings import declared_schema
 
 if TYPE_CHECKING:
     from k2i_core.transform.chain import Transforms
+    from k2i_core.wiring.formats import Formats
 
 COLUMNS_PROPERTY = "k2i.record-columns"
 """Property of a table: the columns of the records that its rows are made of, as one struct type."""
@@ -37,19 +38,28 @@ def without_kafka(schema: pa.Schema) -> pa.Schema:
 class RecordColumns:
     """The way from the records' columns to the table's; the same ones without transforms."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, formats: "Formats | None" = None) -> None:
         """Check the transforms as far as the file declares columns.
+
+        Args:
+            pipeline: Whose.
+            formats: Tells the schemas whose tags are asked for, the latest ones at once; None
+                where only the file is checked.
 
         Raises:
             ConfigError: A transform cannot be done with them.
+            UnavailableError: The registry did not answer.
 
         """
         self.transforms: Transforms | None = None
         if pipeline.transforms or pipeline.privacy is not None:
             # Only here, because DuckDB would cost every other worker a part of its start.
-            from k2i_core.wiring.transforms import transforms_of  # noqa: PLC0415
+            from k2i_core.wiring.transforms import schema_tags, transforms_of  # noqa: PLC0415
 
-            self.transforms = transforms_of(pipeline)
+            tags = schema_tags(pipeline)
+            if tags is not None and formats is not None:
+                formats.tell_schemas(tags.learn)
+            self.transforms = transforms_of(pipeline, tags)
         self._declared = declared_schema(pipeline)
         if self.transforms is not None and self._declared is not None:
             self.transforms.check(self._declared)

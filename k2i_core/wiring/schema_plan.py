@@ -74,7 +74,8 @@ def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
         ConfigError: Settings or a schema that cannot be used.
 
     """
-    formats, records = Formats(pipeline, clock), RecordColumns(pipeline)
+    formats = Formats(pipeline, clock)
+    records = RecordColumns(pipeline, formats)
     table = load_if_exists(catalog_opener(pipeline)(), pipeline.table.identifier)
     columns = None if table is None else without_kafka(table_columns(table))
     is_empty = table is None or not table.metadata.snapshots

@@ -90,7 +90,7 @@ def open_session(
         if pipeline.tables:
             targets, routing = open_several(maker, formats)
         else:
-            columns = RecordColumns(pipeline)
+            columns = RecordColumns(pipeline, formats)
             first = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
             targets, routing = (maker.make(pipeline, formats, columns, first),), None
         letters = _dead_letters(maker, surroundings)

@@ -1,6 +1,6 @@
 """The pipeline file's `transforms` and `privacy` as the steps that do them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import pyarrow as pa
@@ -9,16 +9,24 @@ from k2i_core.config import Pipeline
 from k2i_core.config.privacy import Privacy as PrivacySection
 from k2i_core.config.transforms import Transform, read_cast_type
 from k2i_core.schema.arrow_types import to_arrow
+from k2i_core.schema.tags import Steps
 from k2i_core.transform import sql_steps, steps
 from k2i_core.transform.chain import Declared, Transforms
 from k2i_core.transform.json_paths import json_paths
-from k2i_core.transform.privacy import Action, Privacy, PrivacyRules
+from k2i_core.transform.privacy import Action, Privacy, PrivacyRules, nothing_tagged
 from k2i_core.transform.sql_engine import SqlEngine
 from k2i_core.transform.steps import Step
+from k2i_core.wiring.schema_tags import SchemaTags
 
 
-def transforms_of(pipeline: Pipeline) -> Transforms | None:
-    """Return the pipeline's transforms; None where the table has the records' columns."""
+def transforms_of(pipeline: Pipeline, tags: SchemaTags | None = None) -> Transforms | None:
+    """Return the pipeline's transforms; None where the table has the records' columns.
+
+    Args:
+        pipeline: Whose.
+        tags: Learns what is private from schemas.
+
+    """
     if not pipeline.transforms and pipeline.privacy is None:
         return None
     engine = SqlEngine()
@@ -27,11 +35,24 @@ def transforms_of(pipeline: Pipeline) -> Transforms | None:
         for index, one in enumerate(pipeline.transforms)
     ]
     section = pipeline.privacy
-    return Transforms(steps, None if section is None else Privacy(engine, _rules(section)))
+    if section is None:
+        return Transforms(steps)
+    tagged = nothing_tagged if tags is None else tags.found
+    return Transforms(steps, Privacy(engine, _rules(section, tagged)))
 
 
-def _rules(section: PrivacySection) -> PrivacyRules:
+def schema_tags(pipeline: Pipeline) -> SchemaTags | None:
+    """Return what learns the tags of schemas; None where the file asks for none."""
+    section = pipeline.privacy
+    if section is None or not section.tags:
+        return None
+    actions = {tag: Action(action) for tag, action in section.tags.items()}
+    return SchemaTags(actions, has_envelope=pipeline.format.envelope is not None)
+
+
+def _rules(section: PrivacySection, tagged: Callable[[], Mapping[Steps, Action]]) -> PrivacyRules:
     return PrivacyRules(
+        tagged=tagged,
         columns={path: Action(action) for path, action in section.columns.items()},
         secret=(section.secret or "").encode(),
         key=None if section.key == "keep" else Action(section.key),

@@ -1,5 +1,6 @@
 """What reads records of a writer's schema, for values and for keys."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class WriterReaders:
         # Kept over decoders, because each column that is added makes new ones. Written by any
         # thread: whichever is last, the readers of one schema are alike.
         self._readers: dict[WriterSchema, WriterReader] = {}
+        self.tell: Callable[[WriterSchema], None] = _tell_nobody
         self.file_schema = _file_schema(settings)
         if self.file_schema is not None:
             try:
@@ -74,6 +76,7 @@ class WriterReaders:
 
         """
         if (known := self._readers.get(schema)) is None:
+            self.tell(schema)
             known = self._readers[schema] = self._new(schema)
         return known
 
@@ -86,6 +89,7 @@ class WriterReaders:
         """
         if schema.language is SchemaLanguage.JSON_SCHEMA:
             self._check_language(schema)
+            self.tell(schema)
             return columns_of(schema)
         return self.make(schema).row_schema
 
@@ -110,6 +114,10 @@ class WriterReaders:
         if schema.language is not wanted:
             message = f"the schema is of type={schema.language}, not {wanted}"
             raise UnusableSchemaError(message)
+
+
+def _tell_nobody(_: WriterSchema) -> None:
+    """Tell nobody of a schema."""
 
 
 def _file_schema(settings: SchemaSettings) -> WriterSchema | None:

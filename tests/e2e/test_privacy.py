@@ -7,6 +7,7 @@ searched, byte by byte, and what is compressed is read by other libraries. A wor
 written is searched for, too, so that a search that finds nothing says something.
 """
 
+import hmac
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from typing import Any
 import fastavro
 import yaml
 from confluent_kafka import Producer
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from k2i_core.dead_letters.reading import Selection
+from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.wiring.dead_letters import replay
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
@@ -28,7 +33,7 @@ COLUMNS = [
     {"name": "age", "type": "string"},
     {"name": "customer", "type": "struct<name: string, note: string>"},
 ]
-PRIVACY = {
+PRIVACY: dict[str, Any] = {
     "columns": {
         "email": "hash",
         "card": "mask",
@@ -145,3 +150,34 @@ def test_nothing_private_is_in_any_file_that_a_worker_wrote(
     shown = pipeline.k2i("dead-letters", "show", "--json")
     assert shown.returncode == 0, shown.stderr
     assert "plain" not in shown.stdout
+
+
+def test_what_the_registry_s_schema_tags_is_written_protected(
+    kafka: Broker, topic: TopicFactory, registry: RegistryServer, tmp_path: Path
+) -> None:
+    name = topic()
+    fields = [{"name": "id", "type": "long"}, {"name": "email", "type": "string"}]
+    tagged = [fields[0], {**fields[1], "confluent:tags": ["PII"]}]
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        for number, listed in enumerate((fields, tagged)):
+            schema = json.dumps({"type": "record", "name": "Person", "fields": listed})
+            encode = AvroSerializer(client, Schema(schema, "AVRO"))
+            context = SerializationContext(name, MessageField.VALUE)
+            producer.produce(name, encode({"id": number, "email": "plain@example.org"}, context))
+    assert producer.flush(30) == 0
+    pipeline = write_pipeline(
+        tmp_path / "tagged",
+        kafka.bootstrap_servers,
+        name,
+        changes={
+            "format": {"value": "avro", "schema_registry": {"url": registry.url}},
+            "table": {"identifier": "e2e.tagged"},
+            "privacy": {"tags": {"PII": "hash"}, "secret": PRIVACY["secret"]},
+        },
+    )
+    pipeline.ingest_here()
+    rows = pipeline.rows().to_pylist()
+    digest = hmac.digest(PRIVACY["secret"].encode(), b"plain@example.org", "sha256").hex()
+    # The older schema has no tags, but the latest one was known before.
+    assert [row["email"] for row in rows] == [digest, digest]

@@ -22,6 +22,22 @@ BROKEN_PRIVACY = [
         "orders.yaml:11: privacy.secret: is required for hash and tokenise",
     ),
     (
+        "tags without a schema to carry them",
+        {"privacy": "{tags: {PII: redact}}"},
+        (
+            "orders.yaml:11: privacy.tags: are of schemas of avro and json_schema; with format "
+            "json name the columns under privacy.columns"
+        ),
+    ),
+    (
+        "a tag with an action that does not exist",
+        {"privacy": "{tags: {PII: hide}}"},
+        (
+            'orders.yaml:11: privacy.tags.PII: "hide" is no action; write one of mask, hash, '
+            "tokenise, redact, drop"
+        ),
+    ),
+    (
         "a short secret",
         {"privacy": "{columns: {email: hash}, secret: salt}"},
         "orders.yaml:11: privacy.secret: has fewer than 16 characters",

@@ -51,13 +51,6 @@ LATER = [
         )
         for name in ("explode",)
     ),
-    (
-        {"privacy": "{tags: {PII: hash}}"},
-        (
-            "orders.yaml:11: privacy.tags: tags of schemas are not supported yet; name the columns "
-            "under privacy.columns"
-        ),
-    ),
 ]
 
 

@@ -7,6 +7,7 @@ chains as a file declares them, against Python's own hmac.
 
 import hashlib
 import hmac
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +15,15 @@ import pytest
 
 from k2i_core.config.load import parse_pipeline
 from k2i_core.errors import ConfigError
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from k2i_core.transform.chain import Transforms
+from k2i_core.transform.privacy import Action
+from k2i_core.wiring.schema_tags import SchemaTags
 from k2i_core.wiring.transforms import transforms_of
 from tests.unit.transform.chains import PIPELINE, apply, origin_of
 
 SECRET = "a secret of some length"
+AVRO_FORMAT = {"value": "avro", "schema_registry": {"url": "http://localhost:8081"}}
 
 PEOPLE = pa.schema(
     [
@@ -110,6 +115,64 @@ def test_a_change_event_is_protected_before_and_after_the_change():
     assert second["__before"] is None
     whole = privacy({"email": "hash", "__before": "drop"})
     assert "__before" not in whole.check(rows.schema).names
+
+
+def tagged_privacy(tags: SchemaTags, columns: dict[str, str]) -> Transforms:
+    section = {"columns": columns, "tags": {"PII": "hash"}, "secret": SECRET}
+    pipeline = parse_pipeline({**PIPELINE, "format": AVRO_FORMAT, "privacy": section})
+    made = transforms_of(pipeline, tags)
+    assert made is not None
+    return made
+
+
+def avro_of(**fields: object) -> WriterSchema:
+    listed = [
+        {"name": name, "type": type_, "confluent:tags": ["PII"]} for name, type_ in fields.items()
+    ]
+    text = json.dumps({"type": "record", "name": "Person", "fields": listed})
+    return WriterSchema(1, SchemaLanguage.AVRO, text)
+
+
+def test_what_a_schema_tags_is_protected_from_then_on_in_all_records():
+    tags = SchemaTags({"PII": Action.HASH}, has_envelope=False)
+    made = tagged_privacy(tags, {"customer": "drop"})
+    rows = people({"email": "a@b", "items": [{"n": 1, "note": "x"}]})
+    assert apply(made, rows).rows.to_pylist()[0]["email"] == "a@b"
+    item = {"type": "record", "name": "Item", "fields": [{"name": "note", "type": "string"}]}
+    item["fields"][0]["confluent:tags"] = ["PII"]
+    tags.learn(avro_of(email="string", no_column="string", customer="string"))
+    items = {"type": "array", "items": item}
+    text = json.dumps({"type": "record", "name": "P", "fields": [{"name": "items", "type": items}]})
+    tags.learn(WriterSchema(2, SchemaLanguage.AVRO, text))
+    assert apply(made, rows).rows.to_pylist() == [
+        {"id": 0, "email": digest("a@b"), "items": [{"n": 1, "note": digest("x")}]}
+    ]
+
+
+def test_what_hides_a_tagged_field_is_protected_as_a_whole():
+    tags = SchemaTags({"PII": Action.REDACT}, has_envelope=True)
+    inside = {"type": "record", "name": "In", "fields": [{"name": "secret", "type": "string"}]}
+    inside["fields"][0]["confluent:tags"] = ["PII"]
+    row = [
+        {"name": "text", "type": inside},
+        {"name": "map", "type": {"type": "map", "values": inside}},
+    ]
+    after = {"type": "record", "name": "Row", "fields": row}
+    fields = [{"name": "after", "type": after}, {"name": "before", "type": "Row"}]
+    text = json.dumps({"type": "record", "name": "Envelope", "fields": fields})
+    tags.learn(WriterSchema(1, SchemaLanguage.AVRO, text))
+    map_type = pa.map_(pa.string(), pa.string())
+    schema = pa.schema(
+        [
+            ("text", pa.string()),
+            ("map", map_type),
+            ("__before", pa.struct([("text", pa.string())])),
+        ]
+    )
+    value = {"text": "plain", "map": [("a", "plain")], "__before": {"text": "plain"}}
+    done = apply(tagged_privacy(tags, {}), pa.RecordBatch.from_pylist([value], schema))
+    hidden = {"text": "[redacted]", "map": None, "__before": {"text": "[redacted]"}}
+    assert done.rows.to_pylist() == [hidden]
 
 
 def test_what_is_redacted_or_dropped_has_any_type():

@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import yaml
 
 from k2i_core.config.load import read_pipeline
-from k2i_core.config.privacy import ACTIONS
+from k2i_core.config.privacy import ACTIONS, Privacy
 from k2i_core.records import POLLED_SCHEMA
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.settings import declared_schema
@@ -18,7 +19,9 @@ from k2i_core.wiring.transforms import transforms_of
 from tests.unit.transform.chains import apply
 
 PAGE = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text(encoding="utf-8")
-YAML, RECORD, ROW = re.findall(r"^```(?:yaml|json|text)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+YAML, RECORD, ROW, TAGS = re.findall(
+    r"^```(?:yaml|json|text)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE
+)
 
 
 def test_the_record_of_the_page_becomes_the_row_that_it_shows():
@@ -36,3 +39,8 @@ def test_the_record_of_the_page_becomes_the_row_that_it_shows():
 
 def test_the_table_names_every_action():
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(ACTIONS)
+
+
+def test_the_tags_of_the_page_are_settings():
+    section = yaml.safe_load(TAGS)["privacy"]
+    assert Privacy.model_validate({**section, "secret": "x" * 16}).tags == section["tags"]
