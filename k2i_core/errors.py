@@ -52,6 +52,7 @@ class ErrorKind(StrEnum):
     STORAGE_UNAVAILABLE = "storage-unavailable"
     TABLE_CHANGED = "table-changed"
     TABLE_MISSING = "table-missing"
+    TABLE_PAUSED = "table-paused"
     TOPIC_MISSING = "topic-missing"
     TOPIC_RECREATED = "topic-recreated"
     TRANSACTION_LOG_CORRUPT = "transaction-log-corrupt"

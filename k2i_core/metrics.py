@@ -97,6 +97,7 @@ class _Gauges(Enum):
     LAST_COMMIT = _Metric(
         "k2i_last_commit_timestamp_seconds", "When the last commit landed, since 1970", _TABLE
     )
+    PAUSED = _Metric("k2i_table_paused", "1 while a table waits for `k2i table resume`", _TABLE)
     NATIVE = _Metric(
         "k2i_native_info", "Always 1; which native parts run, or why none", ("native",)
     )
@@ -207,6 +208,10 @@ class IngestMetrics:
             self._gauges[gauge].remove_by_labels(
                 {"topic": topic, "kafka_partition": str(kafka_partition)}
             )
+
+    def table_paused(self, table: str, *, is_paused: bool) -> None:
+        """Say whether a table waits for an operator."""
+        self._gauges[_Gauges.PAUSED].labels(table).set(int(is_paused))
 
     def bytes_buffered(self, byte_count: int) -> None:
         """Say how many bytes are read and not committed."""

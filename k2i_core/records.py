@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from k2i_core.ledger import Entry, Owner
 from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.pauses import Pause
 from k2i_core.schema.registered import SchemaId
 
 TIMESTAMP_TYPE = pa.timestamp("us", tz="UTC")
@@ -130,6 +131,19 @@ class Routes:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakingSchema:
+    """A writer's schema that the table cannot follow, and the first of n values that has it.
+
+    Attributes:
+        reason: Column by column, for people.
+    """
+
+    index: int
+    schema_id: SchemaId | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedValues:
     """What a decoder made of n values.
 
@@ -144,6 +158,8 @@ class DecodedValues:
             and `failures` is not meaningful.
         missing_schema_ids: Writers' schemas that the decoder has to know first: the caller
             fetches them and decodes again. Nothing else is then meaningful.
+        breaking: What the caller has to stop at, before this value. Nothing else is then
+            meaningful.
     """
 
     rows: pa.RecordBatch
@@ -151,6 +167,7 @@ class DecodedValues:
     failures: tuple[DecodeFailure, ...] = ()
     proposed_schema: pa.Schema | None = None
     missing_schema_ids: frozenset[SchemaId] = frozenset()
+    breaking: BreakingSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,11 +318,13 @@ class TableState:
 
     Attributes:
         entry: The state that the load shows.
+        paused: Why nothing may be committed to it until an operator acted.
         view: What it was read from; only the table looks inside.
     """
 
     entry: Entry | None
     view: object
+    paused: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

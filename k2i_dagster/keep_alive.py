@@ -10,6 +10,7 @@ and wants exactly one live run.
 | a live run of another number of workers | ask it to end; nothing new until it has |
 | a live backfill of the pipeline | wait for its end |
 | the last run was terminated | hold, until a person launches one |
+| the last run ended because its table is paused | hold likewise, with the reason |
 | the last runs failed soon after their start | wait, longer each time |
 | anything else | launch |
 
@@ -71,6 +72,7 @@ class WorkerRun:
         ended_seconds: None while it lives.
         heartbeat_seconds: The last sign of life; None before the first.
         is_stop_asked: Whether it was asked to end already.
+        paused: Why its table is paused, if that ended it.
     """
 
     run_id: str
@@ -82,6 +84,7 @@ class WorkerRun:
     ended_seconds: float | None = None
     heartbeat_seconds: float | None = None
     is_stop_asked: bool = False
+    paused: str | None = None
 
     @property
     def is_backfill(self) -> bool:
@@ -235,10 +238,8 @@ def _decide_slot(
     if not ended:
         return Launch(slot, f"{pipeline_name}-{slot}/first")
     last = ended[-1]
-    if last.phase is Phase.CANCELED:
-        return Hold(
-            slot, f"on hold since run {last.short_id} was terminated; launch a run to go on"
-        )
+    if (reason := _why_on_hold(last)) is not None:
+        return Hold(slot, reason)
     remaining = _backoff_seconds(ended, now_seconds)
     if remaining > 0:
         failure_count = _quick_failures(ended)
@@ -249,6 +250,14 @@ def _decide_slot(
             f"next try in {remaining:.0f} s",
         )
     return Launch(slot, f"{pipeline_name}-{slot}/after/{last.run_id}")
+
+
+def _why_on_hold(last: WorkerRun) -> str | None:
+    if last.phase is Phase.CANCELED:
+        return f"on hold since run {last.short_id} was terminated; launch a run to go on"
+    if last.phase is Phase.FAILED and last.paused is not None:
+        return f"on hold since run {last.short_id}: {last.paused}; then launch a run"
+    return None
 
 
 def _state(run: WorkerRun) -> str:

@@ -14,6 +14,7 @@ WORKER_TAG = "k2i/worker"
 WORKERS_TAG = "k2i/workers"
 HEARTBEAT_TAG = "k2i/heartbeat"
 STOP_TAG = "k2i/stop"
+PAUSED_TAG = "k2i/paused"
 MAINTENANCE_TAG = "k2i/maintenance"
 REASON_TAG = "k2i/reason"
 

@@ -203,6 +203,7 @@ def worker_run(record: dg.RunRecord) -> WorkerRun:
         ended_seconds=record.end_time,
         heartbeat_seconds=float(heartbeat) if heartbeat else None,
         is_stop_asked=names.STOP_TAG in run.tags,
+        paused=run.tags.get(names.PAUSED_TAG),
     )
 
 

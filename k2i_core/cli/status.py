@@ -1,5 +1,7 @@
 """`k2i status`: how far is the table, and how far is the topic?"""
 
+from dataclasses import asdict
+
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, SomeTables, read_tables
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
@@ -8,6 +10,7 @@ from k2i_core.errors import UnavailableError
 from k2i_core.ledger import Entry, Totals
 from k2i_core.native import find_native
 from k2i_core.offsets import TopicPartition, Watermarks
+from k2i_core.pauses import Pause
 from k2i_core.wiring.inspection import InspectedTable, inspect_target, open_source, stored_ledger
 
 BROKER_SECONDS_MAX = 5.0
@@ -61,6 +64,7 @@ def _document(
     marks: dict[TopicPartition, Watermarks],
     broker_error: str | None,
 ) -> dict[str, object]:
+    pause = inspected.view.paused
     head = inspected.view.snapshots[inspected.view.head_snapshot_id or 0]
     now_ms = SystemClock().now_ms()
     partitions: list[dict[str, object]] = []
@@ -94,6 +98,7 @@ def _document(
         "rows": int(head.summary.get("total-records", 0)),
         "metadata_location": inspected.view.metadata_location,
         "broker_error": broker_error,
+        "paused": None if pause is None else asdict(pause),
         # Missing where it is required stops a worker, not a question.
         "native": find_native("off" if pipeline.native == "off" else "auto").detail,
         "kafka_partitions": partitions,
@@ -110,6 +115,9 @@ def _print(document: dict[str, object]) -> None:
         f"snapshot {document['snapshot_id']}"
     )
     print_line(f"workers started here use native parts: {document['native']}")
+    if (pause := document["paused"]) is not None:
+        assert isinstance(pause, dict)
+        print_line(f"PAUSED: {Pause(**pause)}; see `k2i table resume`")
     if document["broker_error"]:
         print_line(f"lag is not known: {document['broker_error']}")
     partitions = document["kafka_partitions"]

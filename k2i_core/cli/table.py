@@ -1,5 +1,7 @@
-"""`k2i table show|plan|accept-gap|rewind`: ledger and columns, and what only a person decides."""
+"""`k2i table show|plan|accept-gap|rewind|resume`: what it is, and what only a person decides."""
 
+from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -22,12 +24,20 @@ from k2i_core.wiring.inspection import (
     operator_committer,
     stored_ledger,
 )
+from k2i_core.wiring.pausing import find_pause
+from k2i_core.wiring.pausing import resume as resume_table
 from k2i_core.wiring.schema_plan import SourcePlan, plan_table
 from k2i_core.wiring.settings import catalog_opener
 
 app = typer.Typer(
     help="Look into the ledger, and decide what only a person can.", rich_markup_mode=None
 )
+
+
+class Letters(StrEnum):
+    """What records of a breaking schema become that do not fit."""
+
+    DEAD_LETTER = "dead_letter"
 
 
 @app.command()
@@ -206,6 +216,42 @@ def rewind(
     _say(
         {**document, "done": True, "snapshot_id": report.snapshot_id},
         [*lines, f"done in snapshot {report.snapshot_id}"],
+        as_json=as_json,
+    )
+
+
+@app.command()
+def resume(
+    pipeline_file: PipelineFile,
+    *,
+    as_: Annotated[
+        Letters | None,
+        typer.Option("--as", help="What records of the schema become that do not fit."),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Confirmed = False,
+    as_json: AsJson = False,
+    table: OneTable = None,
+    overrides: Overrides = None,
+) -> None:
+    """Let a table go on that a breaking schema paused; start its workers again afterwards.
+
+    It is paused again at the same record unless the table, the schema or the settings fit by now.
+    """
+    pipeline = read_one_table(pipeline_file, overrides, table)
+    pause = find_pause(pipeline)
+    lines = [f"{pipeline.table.identifier} is paused: {pause}"]
+    if as_ is not None:
+        lines.append(f"records of schema {pause.schema_id} that do not fit become dead letters")
+    document: dict[str, object] = {"paused": asdict(pause), "as": as_}
+    if dry_run:
+        _say({**document, "done": False}, lines, as_json=as_json)
+        return
+    confirm("resume", lines, yes=yes)
+    report = resume_table(pipeline, SystemClock(), accepts=as_ is not None)
+    _say(
+        {**document, "done": True, "snapshot_id": report.snapshot_id},
+        [*lines, f"resumed in snapshot {report.snapshot_id}; start its workers"],
         as_json=as_json,
     )
 

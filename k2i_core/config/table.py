@@ -250,6 +250,13 @@ class Table(Section):
         "them.",
         examples=["add_columns"],
     )
+    on_breaking_change: Literal["pause", "dead_letter"] = Field(
+        default="pause",
+        description="What a writer's schema does whose records cannot fill a column of the table, "
+        "whatever they hold (avro, protobuf, json_schema). pause: nothing more is committed to the "
+        "table until `k2i table resume`. dead_letter: each record shows whether it fits.",
+        examples=["pause"],
+    )
     properties: Annotated[FreeMapping, Scalars(_check_property)] = Field(
         default_factory=FreeMapping,
         description="Iceberg table properties by their own names; k2i's writer follows "

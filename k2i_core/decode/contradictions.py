@@ -10,16 +10,20 @@ a record of it holds in that column, the table cannot take it, or cannot tell wh
 | – | a required column |
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa
 
 from k2i_core.decode.arrow import AnyField
-from k2i_core.records import KAFKA_COLUMN
+from k2i_core.records import KAFKA_COLUMN, BreakingSchema
 from k2i_core.schema.arrow_types import arrow_type_text
 from k2i_core.schema.identity import clashes, known_by, matched
+from k2i_core.schema.registered import SchemaId
+
+Judge: TypeAlias = Callable[[SchemaId | None, pa.Schema], str | None]
+"""A writer's schema and its columns → why the table cannot follow them; None when it can."""
 
 CanHold: TypeAlias = Callable[[pa.DataType, pa.DataType, str | None], bool]
 """Writer's type, table's type, time format → whether any value of the one fits the other."""
@@ -62,6 +66,26 @@ def contradictions(
         known_by(time_formats, table_schema, table_schema), can_hold, by_identity
     )
     return tuple(comparing.fields(list(table_schema), list(writer_schema), ""))
+
+
+def first_breaking(
+    judge: Judge | None, seen: Iterable[tuple[SchemaId | None, pa.Schema, int]]
+) -> BreakingSchema | None:
+    """Return the earliest value whose schema breaks the table; None when none does.
+
+    Args:
+        judge: None breaks at nothing.
+        seen: Schema, its columns and the first value of each.
+
+    """
+    if judge is None:
+        return None
+    found = [
+        BreakingSchema(place, schema_id, reason)
+        for schema_id, columns, place in seen
+        if (reason := judge(schema_id, columns)) is not None
+    ]
+    return min(found, key=lambda one: one.index, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ class DebeziumDecoder:
     def decode(self, values: pa.BinaryArray) -> DecodedValues:
         """Decode n non-null values."""
         decoded = self._growing.decode(values)
-        if decoded.missing_schema_ids:
+        if decoded.missing_schema_ids or decoded.breaking is not None:
             return decoded
         if decoded.proposed_schema is not None:
             if self._may_add_columns:

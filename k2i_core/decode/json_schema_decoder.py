@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from k2i_core.decode.arrow import indices
 from k2i_core.decode.conform import Fault, Faults
+from k2i_core.decode.contradictions import Judge, first_breaking
 from k2i_core.decode.cursors import Cursors, Integers
 from k2i_core.decode.growth import grown
 from k2i_core.decode.isolation import no_rows
@@ -45,6 +46,7 @@ class JsonSchemaDecoder:
         *,
         may_add_columns: bool = False,
         may_rename: bool = False,
+        judge: Judge | None = None,
         make_renamed: Callable[[pa.Schema], "JsonDecoder | NativeJsonDecoder"] | None = None,
     ) -> None:
         """Bind the schemas.
@@ -55,10 +57,12 @@ class JsonSchemaDecoder:
             columns_of: Raises `UnusableSchemaError`; asked once a schema.
             may_add_columns: Propose columns that the table lacks, instead of refusing the record.
             may_rename: Propose names and nulls, too, and know columns under other names.
+            judge: Finds schemas to stop at; None leaves it to each record.
             make_renamed: The row schema under a writer's names → what reads its records.
 
         """
         self._json = json
+        self._judge = judge
         self._may_rename = may_rename
         self._make_renamed = make_renamed
         self._may_be_renamed = may_rename or was_renamed(list(json.row_schema))
@@ -83,6 +87,7 @@ class JsonSchemaDecoder:
         groups = group_by_schema(frames.numbers, faults)
         wanted = self.row_schema
         missing: set[SchemaId] = set()
+        seen: list[tuple[SchemaId | None, pa.Schema, int]] = []
         for number, places in groups.items():
             schema_id = frames.schema_id(number)
             assert schema_id is not None
@@ -91,10 +96,15 @@ class JsonSchemaDecoder:
                 missing.add(schema_id)
             elif isinstance(columns, tuple):
                 faults.update(dict.fromkeys(places.tolist(), columns))
-            elif self._may_add_columns:
-                wanted = grown(wanted, columns, may_rename=self._may_rename)
+            else:
+                seen.append((schema_id, columns, int(places[0])))
+                if self._may_add_columns:
+                    wanted = grown(wanted, columns, may_rename=self._may_rename)
         if missing:
             return DecodedValues(no_rows(self.row_schema), missing_schema_ids=frozenset(missing))
+        breaking = first_breaking(self._judge, seen)
+        if breaking is not None:
+            return DecodedValues(no_rows(self.row_schema), breaking=breaking)
         if wanted is not self.row_schema:
             return DecodedValues(no_rows(self.row_schema), proposed_schema=wanted)
         return self._decode_texts(cursors, faults, frames)

@@ -23,6 +23,8 @@ def among(
     """
     if decoded.proposed_schema is not None or decoded.missing_schema_ids:
         return decoded
+    if (breaking := decoded.breaking) is not None:
+        return replace(decoded, breaking=replace(breaking, index=int(places[breaking.index])))
     failures = dict(others)
     for failure in decoded.failures:
         place = int(places[failure.index])

@@ -113,7 +113,7 @@ class RecordDecoder:
         good = np.flatnonzero(is_good)
         whole = records.take(indices(good)) if bad_keys else records
         values = among(self._value.decode(whole, "value", VALUE_HEADER), good, bad_keys)
-        if values.missing_schema_ids:
+        if values.missing_schema_ids or values.breaking is not None:
             return replace(values, rows=no_rows(self._row_schema))
         if values.proposed_schema is not None:
             return self._proposal(self._key.name, None, values.proposed_schema)

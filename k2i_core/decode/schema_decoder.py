@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from k2i_core.decode.arrow import concat_batches, flags, indices
 from k2i_core.decode.conform import Fault, Faults, conform
+from k2i_core.decode.contradictions import Judge, first_breaking
 from k2i_core.decode.cursors import Cursors, Integers
 from k2i_core.decode.growth import grown
 from k2i_core.decode.isolation import no_rows
@@ -96,6 +97,7 @@ class SchemaDecoder:
         may_add_columns: bool = False,
         may_rename: bool = False,
         time_formats: Mapping[str, str] = NO_FORMATS,
+        judge: Judge | None = None,
     ) -> None:
         """Bind the schemas.
 
@@ -106,8 +108,10 @@ class SchemaDecoder:
             may_add_columns: Propose columns that the table lacks, instead of refusing the record.
             may_rename: Propose names and nulls, too, and know columns under other names.
             time_formats: Name of a timestamp column → `epoch_s`, `epoch_ms` or `epoch_us`.
+            judge: Finds schemas to stop at; None leaves it to each record.
 
         """
+        self._judge = judge
         self._target = Target(row_schema, time_formats, may_add_columns, may_rename)
         self._schemas = schemas
         self._make_reader = make_reader
@@ -133,6 +137,7 @@ class SchemaDecoder:
         if missing:
             return DecodedValues(no_rows(self.row_schema), missing_schema_ids=missing)
         pieces: list[Piece] = []
+        seen: list[tuple[SchemaId | None, pa.Schema, int]] = []
         for number, places in groups.items():
             reader = readers[number]
             assert reader is not None
@@ -141,8 +146,14 @@ class SchemaDecoder:
                 continue
             group = cursors.inside(cursors.positions[places], cursors.ends[places])
             read, read_faults = reader.read(group)
-            pieces += [Piece(places[piece.places], piece.rows) for piece in read]
+            own = [Piece(places[piece.places], piece.rows) for piece in read if len(piece.places)]
+            pieces += own
+            schema_id = frames.schema_id(number)
+            seen += [(schema_id, piece.rows.schema, int(piece.places[0])) for piece in own]
             faults.update({int(places[place]): fault for place, fault in read_faults.items()})
+        breaking = first_breaking(self._judge, seen)
+        if breaking is not None:
+            return DecodedValues(no_rows(self.row_schema), breaking=breaking)
         return made_of(pieces, faults, frames.numbers, self._target)
 
     def _reader(self, schema_id: SchemaId | None) -> WriterReader | Fault | None:

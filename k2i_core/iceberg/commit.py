@@ -29,10 +29,12 @@ from k2i_core.errors import (
 from k2i_core.iceberg.ancestry import property_text, read_entry
 from k2i_core.iceberg.decisions import (
     Decision,
+    check_unpaused,
     decide_append,
     decide_append_dead_letters,
     decide_claim,
     decide_extend,
+    decide_pause,
     decide_take_over,
 )
 from k2i_core.iceberg.gateway import SnapshotChange, TableGateway, TableView
@@ -51,6 +53,7 @@ from k2i_core.ledger import (
     encode_ranges,
 )
 from k2i_core.offsets import TopicPartition
+from k2i_core.pauses import Pause
 from k2i_core.records import CommitReport, CountedRange, TableState, WrittenFile
 
 RANGES_INLINE_MAX = 64
@@ -126,7 +129,7 @@ class TableCommitter:
     def inspect(self) -> TableState:
         """Load the table and read its ledger; waits for a catalog that does not answer."""
         view, entry = self._load(self._clock.boot_seconds() + self._limits.seconds_max)
-        return TableState(entry, view)
+        return TableState(entry, view, view.paused)
 
     def inspect_after(self, snapshot_id: int) -> TableState:
         """Load until `snapshot_id`, a landed commit of ours, is in the head's history.
@@ -139,7 +142,7 @@ class TableCommitter:
         for wait_count in range(self._limits.attempt_count_max):
             view, entry = self._load(deadline)
             if view.is_ancestor(snapshot_id):
-                return TableState(entry, view)
+                return TableState(entry, view, view.paused)
             self._back_off(wait_count, snapshot_id)
         message = f"our commit snapshot_id={snapshot_id} is no longer in the table's history"
         raise FencedError(message, kind=ErrorKind.COMMIT_ROLLED_BACK)
@@ -206,12 +209,19 @@ class TableCommitter:
         ranges: tuple[CountedRange, ...],
         files: tuple[WrittenFile, ...],
     ) -> CommitReport:
-        """Commit a generation to the target table, exactly once."""
+        """Commit a generation to the target table, exactly once; never to a paused one (I8)."""
+
+        def decide(view: TableView, stored: Entry | None, _id: int) -> Decision:
+            check_unpaused(view, self.identifier)
+            return decide_append(stored, owner=owner, ranges=ranges, files=files)
+
+        return self._commit("append", decide)
+
+    def pause(self, owner: Owner, pause: Pause) -> CommitReport:
+        """Let nothing more be appended until an operator acted."""
         return self._commit(
-            "append",
-            lambda _view, stored, _id: decide_append(
-                stored, owner=owner, ranges=ranges, files=files
-            ),
+            "pause",
+            lambda view, stored, _id: decide_pause(view, stored, owner=owner, pause=pause),
         )
 
     def append_dead_letters(
@@ -337,7 +347,7 @@ class TableCommitter:
             timestamp_ms=timestamp_ms,
             files=decision.files,
             summary=summary,
-            properties={CHECKPOINT_KEY: property_text(entry)},
+            properties={CHECKPOINT_KEY: property_text(entry), **decision.properties},
             rewind_to_snapshot_id=decision.rewind_to_snapshot_id,
             removed_snapshot_ids=self._removable(view, decision, now_ms),
             keeps_removed_files=decision.removed_snapshot_ids is not None,

@@ -6,6 +6,8 @@
 | extend | the owner | unknown partitions get their start |
 | append | the owner | stored next = start, then forward to the end |
 | append dead letters | the owner | never decide, only grow |
+| pause | the owner | stand |
+| resume | an operator | stand |
 | carry | maintenance | stand, as the load of that very attempt has them |
 
 Pure; the loop that loads, asks here and sends is `commit`. Keeps I1 (each offset lands once) and
@@ -13,7 +15,7 @@ I2 (a checkpoint never moves back).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from k2i_core.errors import ConfigError, ConflictError, CorruptionError, ErrorKind, FencedError
 from k2i_core.iceberg.gateway import Replacement, TableView
@@ -28,6 +30,14 @@ from k2i_core.ledger import (
     check_identity,
 )
 from k2i_core.offsets import Checkpoint, TopicPartition
+from k2i_core.pauses import (
+    ACCEPTED_KEY,
+    PAUSED_KEY,
+    Pause,
+    decode_accepted,
+    encode_accepted,
+    paused_error,
+)
 from k2i_core.records import CountedRange, WrittenFile
 
 
@@ -38,6 +48,7 @@ class Decision:
     Attributes:
         removed_snapshot_ids: Snapshots to give up, whose files the caller looks after; None leaves
             it to the limits of every commit.
+        properties: Of the table, set in the same request.
     """
 
     entry: Entry
@@ -47,6 +58,7 @@ class Decision:
     removed_snapshot_ids: tuple[int, ...] | None = None
     replacements: tuple[Replacement, ...] = ()
     clusters_manifests: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def all_files(self) -> tuple[WrittenFile, ...]:
@@ -173,6 +185,42 @@ def decide_append_dead_letters(
     ends = {r.offsets.topic_partition: r.offsets.next_offset for r in ranges}
     added = tuple(LedgerRange(r.offsets, _totals(r)) for r in ranges)
     return Decision(replace(entry, checkpoint=entry.checkpoint.grow(ends)), added, files)
+
+
+def decide_pause(view: TableView, stored: Entry | None, *, owner: Owner, pause: Pause) -> Decision:
+    """Let nothing more be appended until an operator acted; the entry is carried on (I8).
+
+    A commit of its own, so that it asserts the head: an append that was built before is refused.
+    """
+    kept = view.paused or pause
+    return Decision(_owned(stored, owner), properties={PAUSED_KEY: kept.encode()})
+
+
+def decide_resume(view: TableView, stored: Entry, *, accepts: bool) -> Decision:
+    """Take the pause back.
+
+    Args:
+        view: A load in which the table is paused.
+        stored: Its ledger.
+        accepts: From now on each record of the schema shows whether it fits.
+
+    """
+    paused, properties = view.paused, {PAUSED_KEY: ""}
+    if accepts and paused is not None:
+        known = decode_accepted(view.properties.get(ACCEPTED_KEY))
+        properties[ACCEPTED_KEY] = encode_accepted({*known, paused.schema_id})
+    return Decision(stored, properties=properties)
+
+
+def check_unpaused(view: TableView, identifier: str) -> None:
+    """Refuse to append to a paused table.
+
+    Raises:
+        IncompatibleSchemaError: An operator has to act.
+
+    """
+    if (pause := view.paused) is not None:
+        raise paused_error(identifier, pause)
 
 
 def decide_carry(

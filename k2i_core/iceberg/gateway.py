@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from k2i_core.pauses import PAUSED_KEY, Pause, decode_pause
 from k2i_core.records import WrittenFile
 
 
@@ -48,6 +49,7 @@ class TableView:
         named_snapshot_ids: What branches other than `main` and tags point at.
         refs: All branches and tags by name, `main` too.
         checkpoint_property: Text of the table property `k2i.checkpoint`, if it is set.
+        properties: Those of k2i besides, by name.
         handle: The gateway's own loaded table; only the gateway looks inside.
     """
 
@@ -65,6 +67,12 @@ class TableView:
     handle: object = field(repr=False, compare=False)
     named_snapshot_ids: frozenset[int] = frozenset()
     refs: Mapping[str, RefView] = field(default_factory=dict[str, RefView])
+    properties: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def paused(self) -> Pause | None:
+        """Why nothing may be appended until an operator acted."""
+        return decode_pause(self.properties.get(PAUSED_KEY))
 
     def ancestors(self) -> Iterator[SnapshotView]:
         """Yield the head, its parent, and so on, as far as snapshots are retained."""

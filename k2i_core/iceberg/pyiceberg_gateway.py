@@ -46,6 +46,7 @@ from k2i_core.iceberg.refs import assert_refs
 from k2i_core.iceberg.replace import ManifestMemory, NewFiles
 from k2i_core.iceberg.summaries import KEPT_ENTRIES, FileChanges, make_summary
 from k2i_core.ledger import CHECKPOINT_KEY
+from k2i_core.pauses import ACCEPTED_KEY, PAUSED_KEY
 from k2i_core.records import WrittenFile
 
 K2I_PREFIX = "k2i."
@@ -110,6 +111,11 @@ class PyIcebergGateway:
             head_snapshot_id=main.snapshot_id if main else None,
             snapshots=self._views_of(metadata.snapshots),
             checkpoint_property=metadata.properties.get(CHECKPOINT_KEY),
+            properties={
+                key: text
+                for key in (PAUSED_KEY, ACCEPTED_KEY)
+                if (text := metadata.properties.get(key))
+            },
             # Format version 1 has none.
             last_sequence_number=getattr(metadata, "last_sequence_number", 0),
             last_updated_ms=metadata.last_updated_ms,

@@ -51,6 +51,19 @@ class WiderSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaking:
+    """One of these records has a schema that the table cannot follow; stop before it.
+
+    Attributes:
+        index: Of the record, among those of the poll.
+    """
+
+    index: int
+    schema_id: SchemaId | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MissingSchemas:
     """These records were written with schemas that are not known yet; fetch, then decode again."""
 
@@ -80,7 +93,7 @@ def decode_fetching(
     settings: DecodeSettings,
     now_ms: int,
     fetch_schemas: FetchSchemas,
-) -> DecodedBatch | WiderSchema:
+) -> DecodedBatch | WiderSchema | Breaking:
     """Decode n records as `decode_batch`, and fetch the writers' schemas that it asks for.
 
     Raises:
@@ -100,7 +113,7 @@ def decode_batch(
     decoder: Decoder,
     settings: DecodeSettings,
     now_ms: int,
-) -> DecodedBatch | WiderSchema | MissingSchemas:
+) -> DecodedBatch | WiderSchema | MissingSchemas | Breaking:
     """Decode n records of one poll.
 
     Args:
@@ -111,7 +124,8 @@ def decode_batch(
 
     Returns:
         Rows (m × columns + `_kafka`), new dead letters (k × DEAD_LETTER_SCHEMA) and the counts of
-        every range; or the schema that these records need first; or the writers' schemas to fetch.
+        every range; or the schema that these records need first; or the writers' schemas to fetch;
+        or the record to stop at.
 
     """
     records = polled.records
@@ -129,6 +143,9 @@ def decode_batch(
     )
     if decoded.missing_schema_ids:
         return MissingSchemas(decoded.missing_schema_ids)
+    if (breaking := decoded.breaking) is not None:
+        index = int(candidates[breaking.index])
+        return Breaking(index, breaking.schema_id, breaking.reason)
     if decoded.proposed_schema is not None:
         return WiderSchema(decoded.proposed_schema)
     for failure in decoded.failures:

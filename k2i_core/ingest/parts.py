@@ -61,6 +61,8 @@ class Listener:
     turned: Callable[[], None] = field(default=lambda: None)
     waiting: Callable[[], None] = field(default=lambda: None)
     """The loop does not turn for now: it waits for services, each with its own limit."""
+    paused: Callable[[str, str], None] = field(default=lambda _table, _why: None)
+    """Nothing more is committed to a table until an operator acted."""
 
     def followed_by(self, other: "Listener") -> "Listener":
         """Return a listener that tells this one, then the other."""

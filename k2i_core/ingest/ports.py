@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from k2i_core.ledger import Epoch, Identity, Owner, Share
 from k2i_core.offsets import TopicPartition, Watermarks
+from k2i_core.pauses import Pause
 from k2i_core.records import (
     CommitReport,
     CountedRange,
@@ -253,6 +254,15 @@ class TargetTable(LedgerTable, Protocol):
         """
         ...
 
+    def pause(self, owner: Owner, pause: Pause) -> CommitReport:
+        """Commit that nothing more is appended until an operator acted; an earlier pause stays.
+
+        Raises:
+            FencedError: Another worker owns them.
+
+        """
+        ...
+
     def append(
         self,
         owner: Owner,
@@ -263,6 +273,7 @@ class TargetTable(LedgerTable, Protocol):
 
         Raises:
             FencedError: Another worker owns a partition, or the stored offset is not our start.
+            IncompatibleSchemaError: The table is paused.
             ConflictError: The files no longer fit the table, or are too old: start over.
             UnavailableError: Attempts or time ran out; the outcome may be unknown: start over.
 

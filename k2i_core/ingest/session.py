@@ -19,9 +19,10 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from k2i_core.crash_points import CrashPoint, Observer, ignore
-from k2i_core.errors import DataLossError, ErrorKind, UnavailableError
+from k2i_core.errors import ConflictError, DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.freshness import oldest_timestamp_ms
 from k2i_core.ingest.generation import GenerationFiles, SealedGeneration
 from k2i_core.ingest.landing import Landed, Landing
@@ -39,6 +40,7 @@ from k2i_core.ingest.triggers import Filling, FlushLimits, is_due, is_full, seco
 from k2i_core.ingest.writing import Decoded, Writing
 from k2i_core.ledger import Identity
 from k2i_core.offsets import TopicPartition
+from k2i_core.pauses import FILE_SCHEMA, REASON_CHARACTERS_MAX, Pause, paused_error
 from k2i_core.records import FlushReport, PolledBatch
 
 POLL_SECONDS_MAX = 0.1
@@ -142,6 +144,7 @@ class Session:
         """Do one round: surface failures, seal when due, poll when there is room."""
         self._listener.turned()
         self._raise_failures()
+        self._pause_if_broken()
         now = self._parts.clock.boot_seconds()
         flush = self._flush_limits
         is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
@@ -171,10 +174,39 @@ class Session:
         if not self._filling.is_empty:
             self._seal()
         self._drain()
+        self._pause_if_broken()
         self._level()
         for opened in self._opened.values():
             opened.target.hot.close()
         self._parts.log.close()
+
+    def _pause_if_broken(self) -> None:
+        """Commit what comes before a schema that breaks a table, then pause that table (I8).
+
+        Raises:
+            IncompatibleSchemaError: It is the pipeline's one table; an operator has to act.
+            ConflictError: Start over, without this table.
+
+        """
+        stop, taken = self._writing.stop, self._taken
+        if stop is None or taken is None:
+            return
+        self._listener.waiting()
+        if not self._filling.is_empty:
+            self._seal()
+        self._drain()
+        breaking, clock = stop.breaking, self._parts.clock
+        moment = datetime.fromtimestamp(clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
+        schema_id = FILE_SCHEMA if breaking.schema_id is None else str(breaking.schema_id)
+        reason = breaking.reason[:REASON_CHARACTERS_MAX]
+        pause = Pause(schema_id, reason, stop.position, moment)
+        if stop.opened.is_taken:
+            stop.opened.target.table.pause(taken.owner, pause)
+        error = paused_error(stop.opened.identifier, pause)
+        self._listener.paused(stop.opened.identifier, str(pause))
+        if self._parts.routing is not None:
+            raise ConflictError(str(error), kind=ErrorKind.TABLE_PAUSED)
+        raise error
 
     def abandon(self) -> None:
         """Stop every stage without committing anything more; call after a failure."""

@@ -73,6 +73,19 @@ def without_held(polled: PolledBatch, held: Held) -> PolledBatch:
     return _taken(polled, np.flatnonzero(kept), tuple(ranges), refused)
 
 
+def before(polled: PolledBatch, index: int) -> PolledBatch:
+    """Return the records of a poll before one of them, with the ranges that they cover."""
+    offsets = _offsets(polled)
+    ranges: list[OffsetRange] = []
+    for offset_range, here in _places(polled):
+        later = np.flatnonzero(here[index:])
+        end = int(offsets[index + later[0]]) if len(later) else offset_range.next_offset
+        if end > offset_range.start_offset:
+            ranges.append(replace(offset_range, next_offset=end))
+    refused = tuple(failure for failure in polled.refused if failure.index < index)
+    return _taken(polled, np.arange(index), tuple(ranges), refused)
+
+
 def record_counts(polled: PolledBatch) -> dict[TopicPartition, int]:
     """Count the records of each Kafka partition."""
     if len(polled.ranges) == 1:

@@ -12,7 +12,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from k2i_core.crash_points import CrashPoint, Observer
-from k2i_core.errors import ConflictError, DataLossError, ErrorKind, FencedError, K2iError
+from k2i_core.errors import (
+    ConflictError,
+    DataLossError,
+    ErrorKind,
+    FencedError,
+    IncompatibleSchemaError,
+    K2iError,
+)
 from k2i_core.ingest.ports import (
     DeadLetterTable,
     ReadVerdicts,
@@ -26,6 +33,7 @@ from k2i_core.ingest.rules_change import unmoved_since_judged
 from k2i_core.ingest.targets import Routing, TakenTarget
 from k2i_core.ledger import Entry, Epoch, Identity, Owner, Share, check_identity
 from k2i_core.offsets import TopicPartition
+from k2i_core.pauses import paused_error
 from k2i_core.records import TableState
 
 
@@ -79,6 +87,7 @@ def take_over(
         DataLossError: Kafka no longer has offsets that every table still needs, or the topic or
             the cluster is another one; an operator accepts that with `k2i table accept-gap`. A
             table that shares this with no other is left out instead, and the others go on.
+        IncompatibleSchemaError: Every table is paused; one of several is left out, too.
         ConfigError: A table belongs to another pipeline, or the rules changed too soon.
 
     """
@@ -86,9 +95,10 @@ def take_over(
     observe(CrashPoint.LOGS_LISTED)
 
     identity = Identity(pipeline, source.cluster_id(), source.topic_ids())
-    before = {target.identifier: target.inspect().entry for target in targets}
+    inspected = {target.identifier: target.inspect() for target in targets}
+    before = {name: state.entry for name, state in inspected.items()}
     dead_before = dead_letters.inspect().entry
-    left_out = _left_out(before, source, share, identity)
+    left_out = _left_out(inspected, source, share, identity)
     lead, *others = [target for target in targets if target.identifier not in left_out]
     starts = resolve_starts(source, [before[target.identifier] for target in (lead, *others)])
     rules = routing.name if routing else ""
@@ -178,17 +188,19 @@ def starts_of(
 
 
 def _left_out(
-    entries: Mapping[str, Entry | None], source: Source, share: Share, identity: Identity
+    states: Mapping[str, TableState], source: Source, share: Share, identity: Identity
 ) -> dict[str, K2iError]:
-    """Find tables that need offsets which Kafka no longer has; raises where no other is left."""
+    """Find tables that are paused, or need offsets which Kafka lost; raises where all are."""
     left_out: dict[str, K2iError] = {}
-    for name, entry in entries.items():
+    for name, state in states.items():
         try:
-            check_identity(entry, identity)
-            check_retention(source, share, entry)
-        except DataLossError as error:
+            if state.paused is not None:
+                raise paused_error(name, state.paused)
+            check_identity(state.entry, identity)
+            check_retention(source, share, state.entry)
+        except (DataLossError, IncompatibleSchemaError) as error:
             left_out[name] = error
-    if len(left_out) == len(entries):
+    if len(left_out) == len(states):
         raise next(iter(left_out.values()))
     return left_out
 

@@ -8,11 +8,11 @@ first time.
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
-from k2i_core.ingest.decoding import WiderSchema, decode_fetching
+from k2i_core.ingest.decoding import Breaking, WiderSchema, decode_fetching
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.parts import Parts
 from k2i_core.ingest.ports import Decoder
-from k2i_core.ingest.splitting import held_counts, record_counts, split, without_held
+from k2i_core.ingest.splitting import before, held_counts, record_counts, split, without_held
 from k2i_core.ingest.take_over import TakenOver
 from k2i_core.ingest.targets import OpenTarget, TakenTarget, Target
 from k2i_core.offsets import TopicPartition
@@ -26,7 +26,16 @@ class Piece:
     opened: OpenTarget
     polled: PolledBatch
     decoder: Decoder
-    decoded: DecodedBatch | WiderSchema
+    decoded: DecodedBatch | WiderSchema | Breaking
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A record that a table cannot take, because its schema breaks the table."""
+
+    opened: OpenTarget
+    breaking: Breaking
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,8 @@ class Writing:
         self._opened = opened
         self._taken: TakenOver | None = None
         self._ends: dict[TopicPartition, int] = {}
+        self.stop: Stop | None = None
+        """Set once and for all: nothing behind it is written for any table."""
 
     def begin(self, taken: TakenOver) -> None:
         """Open every table that was taken over."""
@@ -83,8 +94,9 @@ class Writing:
 
     def write(self, files: GenerationFiles, polled: PolledBatch, decoded: Decoded) -> None:
         """Show and write one batch; raises what an ending of the session is."""
-        pieces = [*decoded.pieces, *self._decode_unseen(files, decoded.unseen)]
-        fitting = [(piece.opened, self._fitting(piece, files)) for piece in pieces]
+        fitting = self._all_fitting(files, decoded)
+        if fitting is None:
+            return
         for opened, batch in fitting:
             if opened.target.breaker is not None:
                 # Before anything is written: the failure keeps the generation from every table.
@@ -106,6 +118,34 @@ class Writing:
             if skipped := held_counts(polled, opened.held):
                 files.skip(opened, skipped)
 
+    def _all_fitting(
+        self, files: GenerationFiles, decoded: Decoded
+    ) -> list[tuple[OpenTarget, DecodedBatch]] | None:
+        """Return what each table gets; None once there is something to stop at."""
+        if self.stop is not None:
+            return None
+        fitting: list[tuple[OpenTarget, DecodedBatch]] = []
+        for piece in (*decoded.pieces, *self._decode_unseen(files, decoded.unseen)):
+            fitted = self._fitting(piece, files)
+            if isinstance(fitted, Breaking):
+                self._stop_before(files, piece, fitted)
+                return None
+            fitting.append((piece.opened, fitted))
+        return fitting
+
+    def _stop_before(self, files: GenerationFiles, piece: Piece, breaking: Breaking) -> None:
+        """Write what comes before the record, and nothing more.
+
+        Of several tables each goes on at the start of this poll, in a session without this one.
+        """
+        record = piece.polled.records.slice(breaking.index, 1).to_pylist()[0]
+        place = TopicPartition(record["topic"], record["partition"])
+        if self._parts.routing is None and (earlier := before(piece.polled, breaking.index)).ranges:
+            again = self._decode_piece(piece.opened, earlier)
+            self.write(files, earlier, Decoded((again,), (), {}))
+        if self.stop is None:
+            self.stop = Stop(piece.opened, breaking, f"{place}@{record['offset']}")
+
     def _open(self, target: Target, own: TakenTarget) -> OpenTarget:
         assert self._taken is not None
         if target.breaker is not None:
@@ -121,7 +161,7 @@ class Writing:
         decoded = decode_fetching(polled, decoder, opened.settings, now_ms, fetch)
         return Piece(opened, polled, decoder, decoded)
 
-    def _fitting(self, piece: Piece, files: GenerationFiles) -> DecodedBatch:
+    def _fitting(self, piece: Piece, files: GenerationFiles) -> DecodedBatch | Breaking:
         """Return rows that fit the table, whose columns are changed for them where need be."""
         opened = piece.opened
         while isinstance(piece.decoded, WiderSchema) or piece.decoder is not opened.decoder:

@@ -38,7 +38,8 @@ class CommittedState:
         next_offsets: The checkpoint.
         totals: What became of all records so far, over all Kafka partitions.
         commits: The ranges of the retained commits, oldest first.
-        schema_problems: What the table lacks for the declared columns, one line each.
+        schema_problems: Why the table is paused, and what it lacks for the declared columns, one
+            line each.
     """
 
     snapshot_id: int
@@ -73,7 +74,7 @@ def committed_state(pipeline: Pipeline) -> CommittedState:
         next_offsets=ledger.entry.checkpoint.next_offsets,
         totals=total_counts(ledger.entry),
         commits=tuple(ranges for _, ranges in commits),
-        schema_problems=_schema_problems(pipeline, inspected),
+        schema_problems=(*_pause_of(inspected), *_schema_problems(pipeline, inspected)),
     )
 
 
@@ -162,6 +163,11 @@ def _current_commits(
         )
         for retained in inspected.retained_ranges
     ]
+
+
+def _pause_of(inspected: InspectedTable) -> tuple[str, ...]:
+    pause = inspected.view.paused
+    return () if pause is None else (f"the table is paused: {pause}; see `k2i table resume`",)
 
 
 def _schema_problems(pipeline: Pipeline, inspected: InspectedTable) -> tuple[str, ...]:

@@ -18,11 +18,12 @@ from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.connect_json import ConnectJsonDecoder
-from k2i_core.decode.contradictions import Contradiction, contradictions
+from k2i_core.decode.contradictions import Contradiction, Judge, contradictions
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.debezium import ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
 from k2i_core.decode.debezium import MAPPING_VERSION as DEBEZIUM_MAPPING_VERSION
+from k2i_core.decode.growth import grown
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
 from k2i_core.decode.json_schema import can_hold as json_can_hold
@@ -44,6 +45,7 @@ from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
 from k2i_core.ingest.ports import Decoder
 from k2i_core.native import find_native
+from k2i_core.pauses import FILE_SCHEMA
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.evolution import SchemaEvolution
@@ -104,6 +106,7 @@ class Formats:
         self._pipeline = pipeline
         self._native = find_native(pipeline.native)
         self._is_failure_reported = False
+        self._accepted: frozenset[str] | None = None
         format_ = pipeline.format
         registry = format_.schema_registry
         self._registry = None if registry is None else _open_registry(registry, clock)
@@ -168,6 +171,33 @@ class Formats:
         """Return a decoder of records for the current columns."""
         may_add_columns = self._pipeline.table.schema_evolution is not SchemaEvolution.STRICT
         return self._record_decoder(row_schema, may_add_columns=may_add_columns)
+
+    def judge_schemas(self, accepted: frozenset[str]) -> None:
+        """Let decoders stop at schemas that break the table, but for those that are accepted."""
+        self._accepted = accepted
+
+    def _judge(self, row_schema: pa.Schema) -> Judge | None:
+        """Return what finds schemas that no allowed change makes fit."""
+        table = self._pipeline.table
+        accepted = self._accepted
+        if table.on_breaking_change == "dead_letter" or accepted is None:
+            return None
+        may_add_columns = table.schema_evolution is not SchemaEvolution.STRICT
+        known: dict[tuple[SchemaId | None, tuple[str, ...]], str | None] = {}
+
+        def judge(schema_id: SchemaId | None, columns: pa.Schema) -> str | None:
+            if str(FILE_SCHEMA if schema_id is None else schema_id) in accepted:
+                return None
+            key = schema_id, tuple(columns.names)
+            if key not in known:
+                after = row_schema
+                if may_add_columns:
+                    after = grown(row_schema, columns, may_rename=self.may_rename)
+                found = self.contradictions(after, columns)
+                known[key] = "; ".join(map(str, found)) or None
+            return known[key]
+
+        return judge
 
     @property
     def may_rename(self) -> bool:
@@ -387,6 +417,7 @@ class Formats:
                     self._readers.columns_of,
                     may_add_columns=may_add_columns,
                     may_rename=self.may_rename,
+                    judge=self._judge(row_schema),
                     make_renamed=lambda renamed: self._json_decoder(
                         renamed, table_schema=row_schema, may_add_columns=False
                     ),
@@ -403,6 +434,7 @@ class Formats:
                     may_add_columns=may_add_columns,
                     may_rename=self.may_rename,
                     time_formats=time_formats,
+                    judge=self._judge(row_schema),
                 )
 
     def _json_decoder(

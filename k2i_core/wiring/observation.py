@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from k2i_core.clock import Clock
-from k2i_core.errors import K2iError
+from k2i_core.errors import ErrorKind, K2iError
 from k2i_core.ingest.freshness import Freshness
 from k2i_core.ingest.lanes import Lanes, MeteredExecutor
 from k2i_core.ingest.parts import Listener
@@ -103,7 +103,9 @@ class WorkerObservation:
     @property
     def listener(self) -> Listener:
         """What a session reports to."""
-        return Listener(self.took_over, self.polled, self.flushed, self.turned, self.waiting)
+        return Listener(
+            self.took_over, self.polled, self.flushed, self.turned, self.waiting, self.paused
+        )
 
     def start(self) -> None:
         """Begin to watch."""
@@ -146,6 +148,12 @@ class WorkerObservation:
             stale_seconds_max=SERVICES_WAIT_SECONDS_MAX,
         )
 
+    def paused(self, table: str, why: str) -> None:
+        """Show that nothing more is committed to a table until an operator acted."""
+        self._metrics.table_paused(table, is_paused=True)
+        self._health.report("tables", ok=False, detail=f"{table} is paused: {why}")
+        log.error("table paused", table=table, reason=why)
+
     def took_over(self, taken: TakenOver) -> None:
         """Note the epoch and where reading starts."""
         with self._lock:
@@ -158,6 +166,8 @@ class WorkerObservation:
             self._lead = next(iter(taken.targets), self._table)
             self._is_one_of_several = len(taken.targets) > 1
         self._health.report("owner", ok=True, detail=f"epoch {taken.owner.epoch}")
+        for table in taken.targets:
+            self._metrics.table_paused(table, is_paused=False)
         log.info(
             "took over",
             table=self._table,
@@ -169,6 +179,8 @@ class WorkerObservation:
         )
         for table, reason in taken.left_out.items():
             log.error("table is left out, the others go on", table=table, reason=str(reason))
+            if reason.kind is ErrorKind.TABLE_PAUSED:
+                self._metrics.table_paused(table, is_paused=True)
         left_out = ", ".join(taken.left_out)
         self._health.report("tables", ok=not left_out, detail=left_out and f"left out: {left_out}")
 

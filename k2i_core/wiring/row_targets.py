@@ -18,6 +18,7 @@ from k2i_core.ingest.ports import RowWriter, TransactionLog
 from k2i_core.ledger import Owner
 from k2i_core.parquet.encodings import EncodingMemory
 from k2i_core.parquet.writer import RollingWriter
+from k2i_core.pauses import ACCEPTED_KEY, decode_accepted
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.write_target import WriteLimits
@@ -91,6 +92,11 @@ class TableRows:
     def table_uuid(self) -> str:
         """The table's identity, whatever its name."""
         return str(self._writers.table.metadata.table_uuid)
+
+    @property
+    def accepted_schemas(self) -> frozenset[str]:
+        """Writers' schemas of which an operator said that their records may be dead letters."""
+        return decode_accepted(self._writers.table.properties.get(ACCEPTED_KEY))
 
     @property
     def row_schema(self) -> pa.Schema:

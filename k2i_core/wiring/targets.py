@@ -100,6 +100,7 @@ class TargetMaker:
         table = columns.keep(self.catalog, identifier, record_schema) or ready.table
         writers = self._writers(table, identifier)
         rows = TableRows(self.catalog, writers, identifier, columns, evolution)
+        formats.judge_schemas(rows.accepted_schemas)
         committer = self.committer(identifier)
         return Target(
             table=committer,

@@ -17,7 +17,7 @@ import dagster as dg
 
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.config import Pipeline
-from k2i_core.errors import K2iError
+from k2i_core.errors import ErrorKind, K2iError
 from k2i_core.interrupts import interrupts_ignored
 from k2i_core.ledger import Share
 from k2i_core.wiring.worker_run import run_worker
@@ -39,6 +39,9 @@ LAST_FLUSH_SECONDS_MAX = 600.0
 
 TURN_SECONDS_MAX = 600.0
 """How long a run waits for an earlier one of the same share before it ends with nothing done."""
+
+TAG_CHARACTERS_MAX = 500
+"""Larger fills the run's page; smaller does not name the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,10 @@ def _ingest_in_turn(
         worker.raise_failure()
     except K2iError as error:
         publisher.tell_failure(error)
+        if error.kind is ErrorKind.TABLE_PAUSED:
+            # For the sensor, which would start it again and again.
+            tag = {names.PAUSED_TAG: str(error)[:TAG_CHARACTERS_MAX]}
+            run_store.add_tags(context.instance, context.run.run_id, tag)
         raise failure_of(error) from None
     raise_if_ended_elsewhere(context)
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 from k2i_core.errors import ConflictError, ErrorKind
 from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.ledger import CHECKPOINT_KEY
+from k2i_core.pauses import ACCEPTED_KEY, PAUSED_KEY
 
 NO_FILES: Mapping[str, int] = MappingProxyType({})
 
@@ -57,6 +58,11 @@ class Version:
             field_ids=self.field_ids,
             named_snapshot_ids=frozenset(),
             handle=self,
+            properties={
+                key: text
+                for key in (PAUSED_KEY, ACCEPTED_KEY)
+                if (text := self.properties.get(key))
+            },
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from k2i_core.metrics import IngestMetrics
 
-UNITS = re.compile(r"_(total|bytes|bytes_max|seconds|messages|offset|in_flight|info)$")
+UNITS = re.compile(r"_(total|bytes|bytes_max|seconds|messages|offset|in_flight|info|paused)$")
 
 
 def samples(metrics: IngestMetrics) -> dict[tuple, float]:
@@ -42,6 +42,7 @@ def busy_metrics() -> IngestMetrics:
     )
     metrics.position_observed("orders", 3, lag_message_count=5, freshness_seconds=0.5)
     metrics.bytes_buffered(300)
+    metrics.table_paused("sales.orders", is_paused=True)
     metrics.generations_counted(1)
     metrics.flush_finished(flush_seconds=0.2, oldest_to_commit_seconds=1.1)
     metrics.commit_landed(

@@ -6,6 +6,8 @@ Method: the decision is pure; runs are made up, and the tables of its docstring 
 line.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from k2i_dagster.keep_alive import (
@@ -215,3 +217,12 @@ def test_every_slot_says_what_it_does():
     decisions = decided(run(), ended("gone", Phase.CANCELED, worker=1), workers=1)
 
     assert says(decisions) == "worker 0: run r1 is running"
+
+
+def test_a_paused_table_holds_its_workers_with_the_reason():
+    failed = replace(ended("r1", Phase.FAILED, lasted=5), paused="table=sales.orders is paused")
+    (decision,) = decided(failed)
+    assert isinstance(decision, Hold)
+    assert "table=sales.orders is paused" in decision.reason
+    # A person who launches a run takes the hold back, whatever comes of it.
+    assert isinstance(decided(failed, ended("r2", Phase.SUCCEEDED, ago=5))[0], Launch)
