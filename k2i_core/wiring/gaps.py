@@ -12,7 +12,11 @@ from k2i_core.ingest.ports import Source
 from k2i_core.ledger import Entry, Identity
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.records import CommitReport
-from k2i_core.wiring.inspection import inspect_dead_letters, operator_committer
+from k2i_core.wiring.inspection import (
+    inspect_dead_letters,
+    inspect_target,
+    operator_committer,
+)
 
 
 def find_gap(entry: Entry, source: Source) -> Gap:
@@ -48,13 +52,15 @@ def find_gap(entry: Entry, source: Source) -> Gap:
 
 def accept_gap(pipeline: Pipeline, gap: Gap, clock: Clock) -> CommitReport:
     """Write the operator's consent into the ledger; running workers are fenced by it."""
-    if gap.restarted and (dead_letters := inspect_dead_letters(pipeline)) is not None:
-        restarted = tuple(gap.restarted)
+    dead_letters = inspect_dead_letters(pipeline) if gap.restarted else None
+    if dead_letters is not None and dead_letters.entry is not None:
+        own = inspect_target(pipeline).entry
+        restarted = not_forgotten(gap, own, dead_letters.entry)
 
         def forget(view: TableView, stored: Entry | None) -> Decision:
             return decide_forget_topics(view, believed(stored), gap.identity, restarted)
 
-        if dead_letters.entry is not None:
+        if restarted:
             # Before the target, so that no new offset is ever judged by an old dead letter.
             committer = operator_committer(pipeline, pipeline.dead_letter_table, clock)
             committer.operate("accept-gap", forget)
@@ -65,3 +71,21 @@ def accept_gap(pipeline: Pipeline, gap: Gap, clock: Clock) -> CommitReport:
     return operator_committer(pipeline, pipeline.table.identifier, clock).operate(
         "accept-gap", accept
     )
+
+
+def not_forgotten(gap: Gap, own: Entry | None, dead_letters: Entry) -> tuple[str, ...]:
+    """Return the restarted topics whose dead letters are still those of the old one.
+
+    Of several tables the first one that accepts a topic forgets its dead letters. Those that came
+    since are the new topic's, and the next table to accept it must leave them alone.
+    """
+    new, known = gap.identity, dead_letters.identity
+    is_same_cluster = known.cluster_id == new.cluster_id
+
+    def is_done(topic: str) -> bool:
+        was = None if own is None else (own.identity.cluster_id, own.identity.topic_ids.get(topic))
+        is_new_to_own = was != (new.cluster_id, new.topic_ids.get(topic))
+        is_known = is_same_cluster and known.topic_ids.get(topic) == new.topic_ids.get(topic)
+        return is_new_to_own and is_known
+
+    return tuple(topic for topic in gap.restarted or {} if not is_done(topic))
