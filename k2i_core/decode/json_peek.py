@@ -4,6 +4,7 @@ A record that is no object, or has another kind of value there, gives null: whoe
 what is wrong with it.
 """
 
+import re
 from functools import reduce
 
 import numpy as np
@@ -28,10 +29,14 @@ class _FieldReader:
 
     def read(self, texts: pa.StringArray) -> pa.RecordBatch:
         """Read n texts as n rows of the one column; raises `UnreadableError` for all or none."""
+        as_text, as_number = self._readers
         try:
-            rows = self._readers[0].read(texts)
-        except UnreadableError:
-            rows = self._readers[1].read(texts)
+            rows = as_text.read(texts)
+        except UnreadableError as error:
+            try:
+                rows = as_number.read(texts)
+            except UnreadableError:
+                raise error from None  # which points at what is no text, not at what is
         first, *below = self._path
         column = reduce(pc.struct_field, below, rows.column(first))
         return pa.RecordBatch.from_arrays([column.cast(pa.string())], schema=self.parse_schema)
@@ -42,7 +47,10 @@ class FieldPeek:
 
     def __init__(self, path: str) -> None:
         """Bind the field; dots lead into objects."""
-        self._reader = _FieldReader(tuple(path.split(".")))
+        names = tuple(path.split("."))
+        self._reader = _FieldReader(names)
+        # A guess at records with another kind of value than most, which saves looking for them.
+        self._odd = re.compile(rf'"{re.escape(names[-1])}"\s*:\s*[^"\s]')
 
     def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
         """Return n texts; null where there is none."""
@@ -50,7 +58,7 @@ class FieldPeek:
         framed = frame(values.drop_null())
         if framed.indices is not None:
             places = places[np.array(framed.indices, np.int64)]
-        rows, unreadable = read_good(framed.texts, self._reader, lambda _text: False)
+        rows, unreadable = read_good(framed.texts, self._reader, self._is_odd)
         places = np.delete(places, unreadable)
         found = np.zeros(len(values), np.int64)
         is_there = np.zeros(len(values), np.bool_)
@@ -59,6 +67,9 @@ class FieldPeek:
         texts = rows.column("text").take(pa.array(found, pa.int64(), mask=~is_there))
         assert isinstance(texts, pa.StringArray)
         return texts
+
+    def _is_odd(self, text: str) -> bool:
+        return self._odd.search(text) is not None
 
 
 def _nested(path: tuple[str, ...], kind: pa.DataType) -> pa.Schema:
