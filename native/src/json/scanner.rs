@@ -12,6 +12,10 @@ pub struct Scanner<'a> {
     at: usize,
 }
 
+/// So many bytes of a string are looked through in words before blocks are tried.
+const WORDS_BYTES: usize = 32;
+const BLOCK_BYTES: usize = 32;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 const QUOTES: u64 = ONES * b'"' as u64;
@@ -27,6 +31,11 @@ fn specials(word: u64) -> u64 {
         | (backslashes.wrapping_sub(ONES) & !backslashes)
         | (word.wrapping_sub(ONES * 0x20) & !word);
     found & HIGHS
+}
+
+#[inline(always)]
+fn is_special(byte: &u8) -> bool {
+    (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20)
 }
 
 #[inline(always)]
@@ -109,16 +118,32 @@ impl<'a> Scanner<'a> {
 
     /// The first quote, backslash or control character at or behind `at`.
     #[inline]
-    fn find_special(&self, mut at: usize) -> Option<usize> {
+    fn find_special(&self, start: usize) -> Option<usize> {
+        let mut at = start;
         while let Some(word) = word_at(self.bytes, at) {
             let found = specials(word);
             if found != 0 {
                 return Some(at + (found.trailing_zeros() / 8) as usize);
             }
             at += 8;
+            if at - start == WORDS_BYTES {
+                at = self.skip_plain(at);
+            }
         }
-        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
         Some(at + self.bytes.get(at..)?.iter().position(is_special)?)
+    }
+
+    /// Skips whole blocks without special characters. The compiler makes wide instructions of it,
+    /// which pay for long texts only.
+    #[inline(never)]
+    fn skip_plain(&self, mut at: usize) -> usize {
+        while let Some(block) = self.bytes.get(at..at + BLOCK_BYTES) {
+            if block.iter().fold(false, |found, byte| found | is_special(byte)) {
+                break;
+            }
+            at += BLOCK_BYTES;
+        }
+        at
     }
 
     #[cold]
@@ -289,7 +314,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_string_is_found_wherever_it_lies() {
-        for length in 0..40 {
+        for length in 0..90 {
             for special in ['"', '\\', '\u{1f}', '\u{0}'] {
                 let text = format!("\"{}{special}\"tail tail tail", "ÿ".repeat(length));
                 let found = Scanner::new(text.as_bytes()).find_special(1);

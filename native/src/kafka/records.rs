@@ -57,17 +57,20 @@ impl Binaries {
     }
 }
 
-/// One topic of the messages, by librdkafka's own pointer.
-struct KnownTopic {
-    name: String,
-    /// Kafka partition → the next offset.
-    next_offsets: HashMap<i32, i64>,
+/// Where a Kafka partition stands behind its last message.
+struct Behind {
+    topic: *const Topic,
+    topic_place: u32,
+    partition: i32,
+    next_offset: i64,
 }
 
 /// The columns while they grow.
 pub struct Records {
-    topics: Vec<KnownTopic>,
-    topic_places: Vec<(*const Topic, u32)>,
+    topics: Vec<String>,
+    positions: Vec<Behind>,
+    /// Of the last message: the next one is of the same Kafka partition most of the time.
+    last_position: usize,
     topic_of: Vec<u32>,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
@@ -87,7 +90,8 @@ impl Records {
     pub fn new(count: usize, byte_count: usize) -> Self {
         Self {
             topics: Vec::new(),
-            topic_places: Vec::new(),
+            positions: Vec::new(),
+            last_position: 0,
             topic_of: Vec::with_capacity(count),
             partitions: Vec::with_capacity(count),
             offsets: Vec::with_capacity(count),
@@ -111,12 +115,12 @@ impl Records {
     /// # Safety
     /// `message` is one of librdkafka's, without an error.
     pub unsafe fn push(&mut self, api: &Api, message: &Message) {
-        let place = unsafe { self.topic_place(api, message.topic) };
-        self.topic_of.push(place);
+        let position = unsafe { self.position_of(api, message) };
+        position.next_offset = message.offset + 1;
+        let topic_place = position.topic_place;
+        self.topic_of.push(topic_place);
         self.partitions.push(message.partition);
         self.offsets.push(message.offset);
-        let next_offsets = &mut self.topics[place as usize].next_offsets;
-        next_offsets.insert(message.partition, message.offset + 1);
         let milliseconds = unsafe { (api.message_timestamp)(message, &mut 0) };
         // Kafka writes -1 for "none", and a producer may send any number: one that has no
         // microseconds in 64 bits is no timestamp.
@@ -135,18 +139,30 @@ impl Records {
     }
 
     #[inline(always)]
-    unsafe fn topic_place(&mut self, api: &Api, topic: *const Topic) -> u32 {
-        if let Some(&(_, place)) = self.topic_places.iter().find(|(known, _)| *known == topic) {
-            return place;
+    unsafe fn position_of(&mut self, api: &Api, message: &Message) -> &mut Behind {
+        let is_of = |known: &Behind| {
+            known.partition == message.partition && ptr::eq(known.topic, message.topic)
+        };
+        if !self.positions.get(self.last_position).is_some_and(is_of) {
+            self.last_position = match self.positions.iter().position(is_of) {
+                Some(place) => place,
+                None => unsafe { self.add_position(api, message) },
+            };
         }
-        let name = unsafe { topic_name(api, topic) };
+        &mut self.positions[self.last_position]
+    }
+
+    unsafe fn add_position(&mut self, api: &Api, message: &Message) -> usize {
+        let name = unsafe { topic_name(api, message.topic) };
         // librdkafka may have two objects for one topic.
-        let place = self.topics.iter().position(|known| known.name == name).unwrap_or_else(|| {
-            self.topics.push(KnownTopic { name, next_offsets: HashMap::new() });
+        let known = self.topics.iter().position(|known| *known == name);
+        let topic_place = known.unwrap_or_else(|| {
+            self.topics.push(name);
             self.topics.len() - 1
         }) as u32;
-        self.topic_places.push((topic, place));
-        place
+        let (topic, partition) = (message.topic, message.partition);
+        self.positions.push(Behind { topic, topic_place, partition, next_offset: 0 });
+        self.positions.len() - 1
     }
 
     unsafe fn push_headers(&mut self, api: &Api, message: &Message) {
@@ -190,21 +206,22 @@ impl Records {
 
     /// The position behind the last record, of each Kafka partition that has one.
     pub fn next_offsets(&self) -> Vec<Position> {
-        self.topics
-            .iter()
-            .flat_map(|topic| {
-                let ends = topic.next_offsets.iter();
-                ends.map(|(&partition, &offset)| (topic.name.clone(), partition, offset))
-            })
-            .collect()
+        let mut ends = HashMap::new();
+        for behind in &self.positions {
+            let end = ends.entry((behind.topic_place, behind.partition)).or_insert(0);
+            *end = behind.next_offset.max(*end);
+        }
+        let named = ends.into_iter().map(|((topic_place, partition), next_offset)| {
+            (self.topics[topic_place as usize].clone(), partition, next_offset)
+        });
+        named.collect()
     }
 
     /// `schema` is that of a polled batch.
     pub fn finish(mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
         let count = self.len();
-        let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
         let topics = StringArray::from_iter_values(
-            self.topic_of.iter().map(|&place| names[place as usize]),
+            self.topic_of.iter().map(|&place| self.topics[place as usize].as_str()),
         );
         let timestamps =
             TimestampMicrosecondArray::try_new(self.timestamps.into(), self.timestamp_nulls.finish())?
