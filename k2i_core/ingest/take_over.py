@@ -84,16 +84,15 @@ def take_over(
     Raises:
         FencedError: A younger worker took over meanwhile; stop.
         ConflictError: An older worker acted meanwhile; start over.
-        DataLossError: Kafka no longer has offsets that every table still needs, or the topic or
-            the cluster is another one; an operator accepts that with `k2i table accept-gap`. A
-            table that shares this with no other is left out instead, and the others go on.
-        IncompatibleSchemaError: Every table is paused; one of several is left out, too.
+        DataLossError: Kafka no longer has offsets that every table still needs, or topic or cluster
+            is another one; an operator accepts that with `k2i table accept-gap`.
+        IncompatibleSchemaError: Every table is paused. One that is alone in this, or in data loss,
+            is left out, and the others go on.
         ConfigError: A table belongs to another pipeline, or the rules changed too soon.
 
     """
     earlier_logs = log.earlier()
     observe(CrashPoint.LOGS_LISTED)
-
     identity = Identity(pipeline, source.cluster_id(), source.topic_ids())
     inspected = {target.identifier: target.inspect() for target in targets}
     before = {name: state.entry for name, state in inspected.items()}

@@ -1,6 +1,6 @@
 """The pipeline file's `format` section as decoders, and as the columns of a new table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import cast
@@ -12,9 +12,7 @@ from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
 from k2i_core.config.csv_format import Csv
 from k2i_core.config.format import SCHEMA_FORMATS, SchemaRegistry
-from k2i_core.decode.arrow_columns import MAPPING_VERSION as ARROW_MAPPING_VERSION
 from k2i_core.decode.arrow_decoder import ArrowDecoder
-from k2i_core.decode.avro_columns import MAPPING_VERSION as AVRO_MAPPING_VERSION
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.connect_json import ConnectJsonDecoder
@@ -22,15 +20,12 @@ from k2i_core.decode.contradictions import Contradiction, Judge, contradictions
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.debezium import ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
-from k2i_core.decode.debezium import MAPPING_VERSION as DEBEZIUM_MAPPING_VERSION
 from k2i_core.decode.growth import grown
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
-from k2i_core.decode.json_schema import MAPPING_VERSION as JSON_SCHEMA_MAPPING_VERSION
 from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
 from k2i_core.decode.msgpack_decoder import MsgpackDecoder
 from k2i_core.decode.native_json import NativeJsonDecoder, accelerated
-from k2i_core.decode.proto_columns import MAPPING_VERSION as PROTO_MAPPING_VERSION
 from k2i_core.decode.record_decoder import (
     Part,
     RecordDecoder,
@@ -56,25 +51,9 @@ from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
 
 _log = structlog.get_logger(__name__)
 
-MAPPING_PROPERTY = "k2i.format-mapping"
-"""Property of a table: how its columns were made of the writers' schemas, for ever."""
-
-KEY_MAPPING_PROPERTY = "k2i.key-format-mapping"
-"""The same of the column of keys."""
-
-ENVELOPE_MAPPING_PROPERTY = "k2i.envelope-mapping"
-"""How columns were made of the envelopes."""
-
 _NO_COLUMNS = pa.schema([])
 
 _TEXTS = frozenset({"string", "raw"})
-
-_MAPPINGS = {
-    "arrow_ipc": f"arrow_ipc/{ARROW_MAPPING_VERSION}",
-    "avro": f"avro/{AVRO_MAPPING_VERSION}",
-    "json_schema": f"json_schema/{JSON_SCHEMA_MAPPING_VERSION}",
-    "protobuf": f"protobuf/{PROTO_MAPPING_VERSION}",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,38 +452,6 @@ class Formats:
             return [str(record)]
         ending = part if strategy == "topic" else record
         return [f"{topic}-{ending}" for topic in topics]
-
-
-def mapping_property(pipeline: Pipeline) -> dict[str, str]:
-    """Return the properties that a new table of this format gets."""
-    return dict(_mappings(pipeline))
-
-
-def check_mapping(pipeline: Pipeline, properties: "Callable[[str], str | None]") -> None:
-    """Refuse a table whose columns were made in a way that this version does not know.
-
-    Raises:
-        ConfigError: Use the version of k2i that made the table, or a newer one.
-
-    """
-    for name, wanted in _mappings(pipeline):
-        found = properties(name)
-        if found is not None and found != wanted:
-            message = (
-                f"table={pipeline.table.identifier} has {name}={found}, this k2i knows "
-                f"{wanted}: use the k2i that made the table, or a newer one"
-            )
-            raise ConfigError(message)
-
-
-def _mappings(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
-    format_ = pipeline.format
-    if format_.value in _MAPPINGS:
-        yield MAPPING_PROPERTY, _MAPPINGS[format_.value]
-    if format_.envelope is not None:
-        yield ENVELOPE_MAPPING_PROPERTY, f"{format_.envelope}/{DEBEZIUM_MAPPING_VERSION}"
-    if format_.key in _MAPPINGS:
-        yield KEY_MAPPING_PROPERTY, _MAPPINGS[format_.key]
 
 
 def _csv_dialect(pipeline: Pipeline) -> CsvDialect:

@@ -16,7 +16,7 @@ from k2i_core.kafka.settings import KafkaSettings, OffsetsStart, StartPolicy, Ti
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodeFailure
 from k2i_core.schema.arrow_types import to_arrow_schema
-from k2i_core.wiring.formats import mapping_property
+from k2i_core.wiring.format_mapping import mapping_property
 
 COMMIT_ATTEMPTS_MAX = 20
 """Requests of one commit. More lets two writers starve each other longer; fewer ends a worker

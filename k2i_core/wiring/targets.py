@@ -19,7 +19,8 @@ from k2i_core.ingest.ports import HotRows, NoHotRows
 from k2i_core.ingest.targets import Target
 from k2i_core.ledger import Share
 from k2i_core.txlog.directory import TransactionLogFile
-from k2i_core.wiring.formats import Formats, check_mapping
+from k2i_core.wiring.format_mapping import check_mapping
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import InspectedTable, seen_by
 from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.row_targets import RowWriters, TableRows

@@ -18,7 +18,8 @@ from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError
 from k2i_core.records import POLLED_SCHEMA
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
-from k2i_core.wiring.formats import Formats, mapping_property
+from k2i_core.wiring.format_mapping import mapping_property
+from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
 
 PROTO = """syntax = "proto3";
