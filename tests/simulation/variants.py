@@ -162,7 +162,7 @@ def _dead_letters_offset_fence() -> Iterable[Patch]:
 class _Claimed(TableState):
     """A load of the dead letters with the owner that was claimed there."""
 
-    owner: Owner
+    owner: Owner = field(kw_only=True)
 
 
 def _crossed_take_over() -> Iterable[Patch]:
@@ -179,7 +179,7 @@ def _crossed_take_over() -> Iterable[Patch]:
 
         def inspect_after(snapshot_id: int) -> TableState:
             state = dead_letters.inspect_after(snapshot_id)
-            return _Claimed(state.entry, state.view, owner)
+            return _Claimed(state.entry, state.view, owner=owner)
 
         claimed = _Proxy(dead_letters, take_over=lambda *_: report, inspect_after=inspect_after)
         taken = take_over(**{**parts, "dead_letters": claimed})
