@@ -96,6 +96,7 @@ class ConnectJsonDecoder:
         self._time_formats = time_formats
         # Written by any thread: whichever is last, what is kept of one schema is alike.
         self._schemas: dict[str, tuple[pa.Schema, Formats] | Fault] = {}
+        self._decoders: dict[str, JsonDecoder] = {}
 
     @property
     def row_schema(self) -> pa.Schema:
@@ -132,8 +133,16 @@ class ConnectJsonDecoder:
             )
             return DecodedValues(no_rows(self.row_schema), pa.array([], pa.int64()), failures)
         assert isinstance(found, dict)
-        formats = fitting_formats(found, columns, self.row_schema)
-        decoder = JsonDecoder(self.row_schema, time_formats={**self._time_formats, **formats})
+        decoder = self._decoders.get(group.schema)
+        if decoder is None:
+            formats = fitting_formats(found, columns, self.row_schema)
+            decoder = JsonDecoder(
+                self.row_schema,
+                time_formats={**self._time_formats, **formats},
+                may_add_columns=self._may_add_columns,
+            )
+            if len(self._decoders) < PREFIXES_MAX:
+                self._decoders[group.schema] = decoder
         return decoder.decode(group.contents)
 
     def _known(self, text: str) -> tuple[pa.Schema, Formats] | Fault:

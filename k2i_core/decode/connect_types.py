@@ -158,9 +158,12 @@ def _struct_type(
     node: Mapping[str, Any], path: str, formats: Formats, depth: int
 ) -> pa.DataType | None:
     fields: list[pa.Field[Any]] = []
+    seen: set[str] = set()
     for member in cast("list[Any]", node.get("fields") or []):
         name = member.get("field") if isinstance(member, dict) else None
-        if isinstance(name, str) and name:
+        # A table could not tell two names apart that differ only in letter case.
+        if isinstance(name, str) and name and name.casefold() not in seen:
+            seen.add(name.casefold())
             inside = f"{path}.{shown(name)}" if path else shown(name)
             type_ = _type_of(member, inside, formats, depth + 1)
             if type_ is not None:
@@ -188,8 +191,8 @@ def fitting_formats(formats: Mapping[str, str], own: pa.Schema, table: pa.Schema
     return {
         path: spelled
         for path, spelled in formats.items()
-        if (found := wanted.get(path)) is not None
-        and (found.equals(types[path]) or (is_timestamp_us(found) and is_timestamp_us(types[path])))
+        if (found := wanted.get(path)) is not None and (needed := types.get(path)) is not None
+        if found.equals(needed) or (is_timestamp_us(found) and is_timestamp_us(needed))
     }
 
 

@@ -14,6 +14,7 @@ an envelope has is not kept. Rows are appended: nobody merges here.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -29,6 +30,7 @@ from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.places import among, kept_places
 from k2i_core.decode.record_decoder import ValueDecoder
 from k2i_core.decode.reserved import without_names
+from k2i_core.decode.schema_decoder import Piece, assembled
 from k2i_core.records import KAFKA_COLUMN, DecodedValues, DecodeFailure
 
 MAPPING_VERSION = 1
@@ -61,6 +63,20 @@ _PLAIN: tuple[AnyField, ...] = (
 )
 
 _WRITES, _DELETE = ("c", "r", "u"), "d"
+
+_OF_FIELDS = frozenset(
+    str(each)
+    for each in (
+        ErrorClass.INVALID_VALUE,
+        ErrorClass.NUMBER_OUT_OF_RANGE,
+        ErrorClass.UNKNOWN_FIELD,
+        ErrorClass.WRONG_TYPE,
+    )
+)
+
+ROUNDS_MAX = 8
+"""Kinds of what is passed over, in one batch, that are told apart. Larger: a batch in which each
+record has its own kind is decoded as often; smaller: honest ones become dead letters."""
 
 _BAD_OP = "the envelope is of no change of a row: op is none of c, r, u, d"
 _NO_ROW = "the envelope does not say what the row is: after, or before of a delete, is null"
@@ -171,8 +187,7 @@ class DebeziumDecoder:
                 )
                 if not wanted.equals(self._table_schema):
                     return DecodedValues(decoded.rows, proposed_schema=wanted)
-            decoded = self._strict_for(decoded.proposed_schema).decode(values)
-            assert decoded.proposed_schema is None
+            decoded = self._pass_over(values, decoded.proposed_schema)
         elif self._may_add_columns and self._lacks_a_column(decoded.rows):
             wanted = unwrapped_schema(self._envelope, self._table_schema, self._reserved)
             if not wanted.equals(self._table_schema):
@@ -188,14 +203,59 @@ class DebeziumDecoder:
         is_there = before is not None and before.null_count < len(before)
         return is_there and BEFORE not in self._table_schema.names
 
-    def _strict_for(self, proposed: pa.Schema) -> ValueDecoder:
-        """Return a decoder that passes over what envelopes have beside what a table keeps."""
-        known = {*self._envelope.names, *ENVELOPE_PARTS}
-        others = [field for field in proposed if field.name not in known]
+    def _pass_over(self, values: pa.BinaryArray, proposed: pa.Schema) -> DecodedValues:
+        """Decode envelopes of which some hold more than a table keeps, whatever that is.
+
+        It is decoded to be passed over, and what it is was guessed from all of them: one that does
+        not fit the guess gets another, from those alone that did not, so that it is no fault.
+        """
+        pieces: list[Piece] = []
+        failures: list[DecodeFailure] = []
+        places, left, others = np.arange(len(values)), values, self._others(proposed)
+        for rounds_left in range(ROUNDS_MAX, -1, -1):
+            decoded = self._strict_for(others).decode(left)
+            rows = decoded.rows.select(self._envelope.names)
+            pieces.append(Piece(places[kept_places(decoded)], rows))
+            again: list[int] = []
+            for failure in decoded.failures:
+                if rounds_left and self._is_passed_over(failure):
+                    again.append(failure.index)
+                else:
+                    failures.append(replace(failure, index=int(places[failure.index])))
+            if not again:
+                break
+            places, left = places[again], left.take(pa.array(again))
+            others = self._guessed(left, others)
+        made, kept = assembled(pieces, {}, self._envelope, {})
+        failures.sort(key=lambda failure: failure.index)
+        return DecodedValues(made, indices(kept), tuple(failures))
+
+    def _is_passed_over(self, failure: DecodeFailure) -> bool:
+        """Tell whether a fault is in a field that no table keeps: messages begin with the path."""
+        kept = tuple(
+            f"{name}{end}" for name in (*self._envelope.names, *ENVELOPE_PARTS) for end in ":.[{"
+        )
+        return failure.error_class in _OF_FIELDS and not failure.message.startswith(kept)
+
+    def _guessed(self, values: pa.BinaryArray, others: pa.Schema) -> pa.Schema:
+        """Return another guess: with more in it, or else a new one of these values alone."""
         wider = pa.schema([*self._envelope, *others])
-        if self._strict is None or not self._strict[0].equals(wider):
-            self._strict = (wider, self._make_decoder(wider, may_add_columns=False))
-        return self._strict[1]
+        more = self._make_decoder(wider, may_add_columns=True).decode(values).proposed_schema
+        if more is not None and not (grown_others := self._others(more)).equals(others):
+            return grown_others
+        return self._others(self._growing.decode(values).proposed_schema or self._envelope)
+
+    def _others(self, proposed: pa.Schema) -> pa.Schema:
+        known = {*self._envelope.names, *ENVELOPE_PARTS}
+        return pa.schema([field for field in proposed if field.name not in known])
+
+    def _strict_for(self, others: pa.Schema) -> ValueDecoder:
+        wider = pa.schema([*self._envelope, *others])
+        known = self._strict
+        if known is None or not known[0].equals(wider):
+            known = (wider, self._make_decoder(wider, may_add_columns=False))
+            self._strict = known
+        return known[1]
 
     def _unwrapped(self, decoded: DecodedValues, count: int) -> DecodedValues:
         rows, places = decoded.rows, kept_places(decoded)

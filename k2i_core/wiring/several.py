@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from k2i_core.config.routing import PLACEHOLDER
 from k2i_core.decode.cursors import Cursors
 from k2i_core.decode.json_peek import FieldPeek
 from k2i_core.decode.schema_frames import read_frames
+from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
 from k2i_core.iceberg.failures import translated
 from k2i_core.ingest.routing import Rule, RuleRouter, SeenNames, Texts, header_texts, topic_texts
 from k2i_core.ingest.targets import Routing, Target
@@ -150,6 +152,8 @@ def _message_texts(formats: Formats) -> Texts:
     def texts(records: pa.RecordBatch) -> pa.StringArray:
         values = records.column("value").fill_null(b"")
         assert isinstance(values, pa.BinaryArray)
+        headers = cast("pa.ListArray[Any]", records.column("headers"))
+        values = begin_with_schema(values, headers, VALUE_HEADER, has_indices=False)
         frames = read_frames(Cursors.of(values), {})
         numbers, places = np.unique(frames.numbers, return_inverse=True)
         found = [name_of(frames.schema_id(number)) for number in numbers.tolist()]

@@ -63,12 +63,15 @@ def test_json_schemas_become_what_the_page_says(example: str, column: str) -> No
 
 def test_protobuf_types_become_what_the_page_says() -> None:
     table = table_of("Protobuf")
-    imports = ("timestamp", "duration", "wrappers", "struct", "empty")
+    imports = ("timestamp", "duration", "wrappers", "struct", "empty", "any", "field_mask")
     lines = [f'import "google/protobuf/{name}.proto";' for name in imports]
     rows = [
         f"message M{n} {{ {kind} x = 1; int32 last = 2; }}" for n, (kind, _) in enumerate(table)
     ]
-    others = "enum Color { NONE = 0; } message Item { string sku = 1; }"
+    others = (
+        "enum Color { NONE = 0; } message Item { string sku = 1; } "
+        "message Node { int32 value = 1; Node next = 2; }"
+    )
     text = "\n".join(['syntax = "proto3";', *lines, others, *rows])
     serialized = compile_proto(WriterSchema(1, SchemaLanguage.PROTOBUF, text))
     compiled = read_descriptors(serialized, FILE_NAME)

@@ -78,10 +78,13 @@ def test_avro_records_go_by_the_full_name_in_their_schema():
     formats.message_name = names.get  # pyright: ignore - stands for the registry
     values = [b"\0" + n.to_bytes(4) + b"x" for n in names] + [b"", None]
     rows = [{"topic": "e", "partition": 0, "offset": n, "value": v} for n, v in enumerate(values)]
+    header = {"key": "__value_schema_id", "value": values[0][:5]}
+    rows.append({"topic": "e", "partition": 0, "offset": 6, "value": b"x", "headers": [header]})
     routes = router_of(of, formats, ())(pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA))
 
     first = ["shop.refunds", "shop.orders"]
-    assert [routes.tables[code] for code in routes.codes] == [*first, *["shop.rest"] * 4]
+    expected = [*first, *["shop.rest"] * 4, "shop.refunds"]
+    assert [routes.tables[code] for code in routes.codes] == expected
 
 
 def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_else():

@@ -16,6 +16,8 @@ from uuid import UUID
 import fastavro
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.connect_json import ConnectJsonDecoder, PayloadDecoder, cut_payloads
@@ -380,3 +382,64 @@ def test_avro_events_are_rows_with_the_types_that_connect_names() -> None:
         {**read, "__op": "d", **change, "__before": read},
     ]
     assert [(f.index, f.error_class) for f in decoded.failures] == [(2, "invalid_encoding")]
+
+
+HOSTILE = [
+    b"\xff",
+    b'{"schema":',
+    b'{"schema":\xff,"payload":{}}',
+    b'{"schema":' + b"[" * 100_000,
+    b'{"schema":{"type":"struct"},"payload":{"op":"c"}}',
+    b'{"schema":{"type":"struct","fields":[1,{"field":"op"}]},"payload":{"op":"c"}}',
+    b'{"schema":{"type":"struct","fields":[]},"payload":{"op":"c"}} }',
+    b'{"schema":[],"payload":7',
+    json.dumps({"schema": envelope_schema(connect("int64", "x"), connect("string", "X"))}).encode(),
+]
+
+
+def test_whatever_stands_beside_a_payload_nothing_is_raised_and_neighbours_are_rows() -> None:
+    twice = envelope_schema(connect("int64", "x"), connect("string", "X"), connect("int64", "x"))
+    table, decoded = grown_by(
+        texts(*HOSTILE, in_wrapper(twice, "c", None, {"id": 1, "x": 2}), *HOSTILE)
+    )
+    assert table.names[:2] == ["id", "x"]
+    assert decoded.rows.column("id").to_pylist() == [1]
+    assert len(decoded.failures) == 2 * len(HOSTILE)
+
+
+maps = st.sampled_from([None, {"id": 1}, {"id": 2, "name": "n"}, {"id": "x"}, {"more": 1}])
+extras = st.sampled_from([{}, {"more": 1}, {"more": "x"}, {"more": [{"a": 1}]}, {"ts_us": "x"}])
+events = st.builds(
+    lambda op, before, after, more: event(op, before, after, **more),
+    st.sampled_from(["c", "u", "d", "r", "t"]),
+    maps,
+    maps,
+    extras,
+)
+
+
+@settings(max_examples=20)  # each makes a dozen decoders
+@given(st.lists(st.tuples(events, st.booleans()), max_size=5))
+def test_an_event_is_the_same_row_or_dead_letter_alone_and_in_any_batch(
+    drawn: list[tuple[dict[str, Any], bool]],
+) -> None:
+    beside = envelope_schema(connect("string", "name"))
+    values = [{"schema": beside, "payload": each} if has else each for each, has in drawn]
+    columns = pa.schema([("id", pa.int64()), ("name", pa.string())])
+    table = unwrapped_schema(wrapped_schema(columns), columns)
+    one = decoder(table, is_strict=True)
+    together = one.decode(texts(*values))
+    rows: list[dict[str, Any]] = []
+    bad: list[int] = []
+    for place, value in enumerate(values):
+        alone = one.decode(texts(value))
+        rows += alone.rows.to_pylist()
+        bad += [place] * len(alone.failures)
+        (each, _) = drawn[place]
+        if alone.rows.num_rows:
+            (made,) = alone.rows.to_pylist()
+            source = each["before"] if each["op"] == "d" else each["after"]
+            assert (made["id"], made["name"]) == (source.get("id"), source.get("name"))
+    assert together.rows.to_pylist() == rows
+    # Of several faults, which one is named may depend on how the others were found.
+    assert [failure.index for failure in together.failures] == bad
