@@ -213,9 +213,9 @@ def test_validate_names_each_thing_that_does_not_answer(kafka, topic, tmp_path: 
         ({"flush": {"max_age": "soon"}}, "max_age"),
         ({"table": {"identifier": "a.b", "columns": [{"name": "x", "type": "lng"}]}}, "lng"),
         ({"table": {"identifier": "a.b", "partition_by": ["fortnight(x)"]}}, "fortnight"),
-        ({"format": {"value": "csv"}}, "not supported yet"),
+        ({"format": {"value": "csv"}}, "which no csv field is"),
     ],
-    ids=["key", "unit", "type", "transform", "later"],
+    ids=["key", "unit", "type", "transform", "format"],
 )
 def test_a_broken_file_is_one_clear_message(tmp_path: Path, change: dict, named: str) -> None:
     pipeline = write_pipeline(tmp_path / "broken", "127.0.0.1:1", "t", changes=change)
