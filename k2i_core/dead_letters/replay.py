@@ -32,7 +32,13 @@ from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.replaying import REPLAY_OPERATION, Replay, decide_replay
 from k2i_core.iceberg.write_targets import write_target
-from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, WiderSchema, decode_fetching
+from k2i_core.ingest.decoding import (
+    Breaking,
+    DecodeSettings,
+    KeyCheck,
+    WiderSchema,
+    decode_fetching,
+)
 from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms, no_schemas
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.writer import RollingWriter
@@ -291,7 +297,12 @@ class _Attempt:
     def _decode_as_is(self, polled: PolledBatch) -> DecodedBatch | WiderSchema:
         parts = self._parts
         now_ms = parts.clock.now_ms()
-        return decode_fetching(polled, self._decoder, self._settings, now_ms, parts.fetch_schemas)
+        decoded = decode_fetching(
+            polled, self._decoder, self._settings, now_ms, parts.fetch_schemas
+        )
+        # Only a session has schemas judged: letters of one that breaks the table stay letters.
+        assert not isinstance(decoded, Breaking)
+        return decoded
 
     def _widen(self, row_schema: pa.Schema) -> None:
         """Go on with columns that hold these records, too."""
