@@ -50,6 +50,7 @@ from k2i_core.schema.changes import (
     diff,
 )
 from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.identity import is_identified
 
 DEFAULT_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -156,6 +157,8 @@ def create_or_adopt(
             table = _create(catalog, identifier, wanted, settings)
         except (ConflictError, CommitStateUnknownError):
             continue  # somebody created it, perhaps this very request: look again
+        if not is_identified(list(wanted)):
+            return ReadyTable(table, True, table_columns(table))  # noqa: FBT003
         # Once more, because what its columns are known by needs their field ids.
         table, schema = _evolve(catalog, identifier, wanted, evolution)
         return ReadyTable(table, True, schema)  # noqa: FBT003

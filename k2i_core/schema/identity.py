@@ -195,6 +195,13 @@ def was_renamed(fields: Fields) -> bool:
     )
 
 
+def is_identified(fields: Fields) -> bool:
+    """Tell whether any of these fields, or one inside, is known by more than its name."""
+    return any(
+        identity_of(field).is_known or is_identified(_inside(field.type)) for field in fields
+    )
+
+
 def _inside(type_: pa.DataType) -> Fields:
     if isinstance(type_, pa.StructType):
         return list(type_)
