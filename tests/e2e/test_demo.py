@@ -8,6 +8,7 @@ killed in every way; what it left is looked at through the other commands.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,7 +185,8 @@ def test_dagster_replaces_a_killed_worker_and_the_demo_goes_on(directory: Path) 
     assert demo.end() == 0, demo.output
     assert "nothing lost, nothing doubled" in demo.output
     assert "not read yet  0" in demo.output
-    assert "1 canceled, 1 failure" in demo.output
+    # More than one when a schedule ticked meanwhile: its run is canceled with the demo, too.
+    assert re.search(r"\b[1-9] canceled, 1 failure\b", demo.output), demo.output
     assert processes_below(directory) == []
 
 
