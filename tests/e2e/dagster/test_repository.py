@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from pyiceberg.catalog.sql import SqlCatalog
 
 from k2i_core.dev.produce import fill
+from k2i_core.iceberg.catalog import open_catalog
 from tests.conftest import Broker
 from tests.e2e.dagster.stack import ROOT, Stack, hear_signals, signal_group
 
@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SHIPPED = ("dagster.yaml", "workspace.yaml", "pyproject.toml", "pipelines")
 TOPIC = f"dagster-root-{uuid.uuid4().hex[:8]}"
+CATALOG = {"type": "sql", "uri": "sqlite:///.k2i/catalog.db", "warehouse": ".k2i/warehouse"}
 LAUNCH = ["dagster", "job", "launch", "-j", "ingest_orders"]
 
 
@@ -87,7 +88,8 @@ def row_count(root: Path) -> int:
     here = Path.cwd()
     os.chdir(root)  # the shipped pipeline's paths are relative
     try:
-        catalog = SqlCatalog("k2i", uri="sqlite:///.k2i/catalog.db", warehouse=".k2i/warehouse")
+        # As k2i opens it, because the worker may be making the catalog at the same moment.
+        catalog = open_catalog("k2i", CATALOG)
         if not catalog.table_exists("sales.orders"):
             return 0
         head = catalog.load_table("sales.orders").current_snapshot()
