@@ -28,6 +28,7 @@ from k2i_core.duckdb_connection import (
 from k2i_core.errors import ConfigError, CorruptionError, ErrorKind, UnavailableError
 from k2i_core.iceberg.failures import translated
 from k2i_core.parquet.by_field_id import field_id_of
+from k2i_core.schema.arrow_types import SQL_TYPES
 
 MEMORY_BYTES_MIN = 128 * 1024 * 1024
 
@@ -226,20 +227,7 @@ def _children(data_type: pa.DataType) -> "list[pa.Field[Any]]":
     return [data_type.field(n) for n in range(data_type.num_fields)]
 
 
-_SQL_TYPES: Mapping[pa.DataType, str] = {
-    pa.bool_(): "BOOLEAN",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float32(): "FLOAT",
-    pa.float64(): "DOUBLE",
-    pa.date32(): "DATE",
-    pa.time64("us"): "TIME",
-    pa.timestamp("us"): "TIMESTAMP",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
-    pa.string(): "VARCHAR",
-    pa.binary(): "BLOB",
-    pa.uuid(): "UUID",
-}
+_SQL_TYPES: Mapping[pa.DataType, str] = {**SQL_TYPES, pa.uuid(): "UUID"}
 
 
 def _sql_type(data_type: pa.DataType) -> str:

@@ -55,6 +55,22 @@ _ARROW_BY_ICEBERG: Mapping[PrimitiveType, pa.DataType] = MappingProxyType(
 _ICEBERG_BY_ARROW = MappingProxyType({arrow: type_ for type_, arrow in _ARROW_BY_ICEBERG.items()})
 
 
+SQL_TYPES: Mapping[pa.DataType, str] = {
+    pa.bool_(): "BOOLEAN",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
+    pa.timestamp("us"): "TIMESTAMP",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+    pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
+}
+"""DuckDB's names of types without parameters; uuid has one, too, but not in every place."""
+
+
 def to_arrow_schema(columns: Iterable[IcebergField]) -> pa.Schema:
     """Return the columns as Arrow has them."""
     return pa.schema([_to_arrow_field(column) for column in columns])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2i_core.errors import ConfigError
-from k2i_core.schema.arrow_types import arrow_type_text
+from k2i_core.schema.arrow_types import SQL_TYPES, arrow_type_text
 from k2i_core.schema.inferred import clean_inferred_type
 from k2i_core.transform.sql_engine import Expression, SqlEngine, named
 from k2i_core.transform.steps import Fault, Integers, Outcome, Step, check_column
@@ -20,20 +20,6 @@ CAST_FAILED = "cast_failed"
 SQL_FAILED = "sql_failed"
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
-
-_SQL_TYPES: Mapping[pa.DataType, str] = {
-    pa.bool_(): "BOOLEAN",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float32(): "FLOAT",
-    pa.float64(): "DOUBLE",
-    pa.date32(): "DATE",
-    pa.time64("us"): "TIME",
-    pa.timestamp("us"): "TIMESTAMP",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
-    pa.string(): "VARCHAR",
-    pa.binary(): "BLOB",
-}
 
 _UUID_BYTES = 16
 
@@ -275,7 +261,7 @@ def _cast_sql(name: str, source: pa.DataType, target: pa.DataType) -> str:
         return f"unhex(replace(CAST(CAST({column} AS UUID) AS VARCHAR), '-', ''))"
     if isinstance(target, pa.Decimal128Type):
         return f"CAST({column} AS DECIMAL({target.precision},{target.scale}))"
-    return f"CAST({column} AS {_SQL_TYPES[target]})"
+    return f"CAST({column} AS {SQL_TYPES[target]})"
 
 
 def _as_stored(made: "pa.Array[Any]", type_: pa.DataType) -> "pa.Array[Any]":
