@@ -60,8 +60,8 @@ def make_private(directory: Path) -> None:
 def reserve(descriptor: int, size: int) -> None:
     """Give a new file its size with real space behind it.
 
-    A store to a mapping that the file system cannot back ends the process, so that a file with
-    holes will not do.
+    A file with holes will not do: a store to a mapping that the file system cannot back ends the
+    process, and a write that finds no room comes too late for another directory.
 
     Raises:
         OSError: The file system is full.

@@ -1,8 +1,9 @@
 """Segments: files of reserved size that Arrow batches are written into, in place.
 
-A segment is one Arrow IPC stream without its end mark. Batches are appended to the mapping and
-never changed, so that a reader's arrays may point into it for as long as they live, also after the
-file has been removed.
+A segment is one Arrow IPC stream without its end mark. Batches are appended to the file and never
+changed, so that a reader's arrays may point into its mapping for as long as they live, also after
+the file has been removed. The writer maps nothing: a page written by a call costs half of what a
+page fault and its clearing do.
 """
 
 import mmap
@@ -67,19 +68,18 @@ class SegmentWriter:
         self.size = size
         self.schema = schema
         self.row_count = 0
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            self._sink = pa.OSFile(str(path), "wb")
+            # After Arrow has cut the file off. A reader may map it whole from its first batch on.
             reserve(descriptor, size)
-            self._mapping = mmap.mmap(descriptor, size)
         except OSError:
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
-        self._sink = pa.FixedSizeBufferWriter(pa.py_buffer(self._mapping))
         self._stream = pa.ipc.new_stream(self._sink, schema)
         self.byte_count = 0
-        self._let_go_bytes = 0
         # Not asked of Arrow for every batch, because its answer costs as much as half a copy.
         self._bytes_around = bytes_around(schema)
 
@@ -94,14 +94,10 @@ class SegmentWriter:
         self._stream.write_batch(rows)
         self.byte_count = self._sink.tell()
         self.row_count += rows.num_rows
-        self._let_go()
 
-    def _let_go(self) -> None:
-        """Unmap whole pages that are written: they stay in the file, and are not ours to count."""
-        end = self.byte_count // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > self._let_go_bytes:
-            self._mapping.madvise(mmap.MADV_DONTNEED, self._let_go_bytes, end - self._let_go_bytes)
-            self._let_go_bytes = end
+    def close(self) -> None:
+        """Let go of the file, which gets no more batches; it is as long as it was."""
+        self._sink.close()
 
 
 MERGED_BATCHES = 16

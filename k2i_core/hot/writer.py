@@ -350,7 +350,10 @@ class _HotSession:
 
     def _generation(self, number: int) -> _Generation:
         if not self._generations or self._generations[-1].number != number:
-            end = self._generations[-1].next_offsets if self._generations else self._base
+            end = self._base
+            if self._generations:
+                end = self._generations[-1].next_offsets
+                _close_last(self._generations[-1])
             self._generations.append(_Generation(number, end))
         return self._generations[-1]
 
@@ -364,6 +367,7 @@ class _HotSession:
             segment = self._in_first_place(
                 lambda directory: SegmentWriter(directory / name, size, rows.schema)
             )
+            _close_last(generation)
             segments.append((self._place, segment))
         segments[-1][1].write(rows)
 
@@ -420,6 +424,12 @@ class _HotSession:
             next_offsets=tuple(g.next_offsets for g in self._generations),
             segments=segments,
         )
+
+
+def _close_last(generation: _Generation) -> None:
+    # Hundreds of tables would otherwise need more open files than a process may have.
+    if generation.segments:
+        generation.segments[-1][1].close()
 
 
 def _remove_files(generations: Sequence[_Generation]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Message
+from structlog.testing import capture_logs
 
 from k2i_core.errors import ConfigError
 from k2i_core.kafka.letter_topic import LetterTopic
@@ -103,16 +104,17 @@ def test_every_dead_letter_is_copied_with_its_reason_also_over_a_crash(
 
 
 def test_a_topic_that_is_not_there_costs_neither_a_letter_nor_a_row(
-    tmp_path: Path, kafka: Broker, topic: TopicFactory, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, kafka: Broker, topic: TopicFactory
 ) -> None:
     source = topic()
     gone = f"{source}-gone"
     pipeline = pipeline_of(tmp_path / "gone", kafka, source, gone, copy_for="300ms")
     produce(kafka.bootstrap_servers, source, [BAD[0], b'{"id": 1}', BAD[1], b"x" * 9])
-    pipeline.ingest_here()
+    with capture_logs() as lines:
+        pipeline.ingest_here()
     assert pipeline.rows().num_rows == 1
     assert pipeline.dead_letters().num_rows == 3
-    assert "dead letters were not copied to their topic" in capsys.readouterr().out
+    assert any("dead letters were not copied to their topic" in line["event"] for line in lines)
     [asked] = [c for c in check_connections(pipeline.settings) if c.name == "dead-letter topic"]
     assert isinstance(asked.error, ConfigError)
     pipeline.assert_holds_here()

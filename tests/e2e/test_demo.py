@@ -82,6 +82,8 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "a directory"
     path.mkdir()
     yield path
+    # A process that was killed may need a moment to be gone.
+    psutil.wait_procs(processes_below(path), timeout=5)
     left = processes_below(path)
     for process in left:
         process.kill()

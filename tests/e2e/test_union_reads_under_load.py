@@ -44,6 +44,7 @@ class Stress:
         self.chance = chance
         self.reports = pipeline.directory / "reports"
         self.reports.mkdir()
+        self.errors = pipeline.directory / "errors.log"
         self.workers: list[WorkerProcess] = []
         self.children: list[Program] = []
 
@@ -62,7 +63,8 @@ class Stress:
             self.run("benchmarks.feed", self.servers, self.topic, str(rate), count)
 
     def run(self, module: str, *arguments: str) -> Program:
-        child = warm_python().start(module, *arguments)
+        with self.errors.open("ab") as errors:
+            child = warm_python().start(module, *arguments, output=errors)
         self.children.append(child)
         return child
 
@@ -100,7 +102,7 @@ class Stress:
         """Let time pass; a reader that found something ends the test."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            assert reader.poll() is None, self.violations()
+            assert reader.poll() is None, self.findings()
             time.sleep(0.05)
 
     def last_lines(self) -> list[dict]:
@@ -109,6 +111,10 @@ class Stress:
 
     def violations(self) -> list[str]:
         return [line["violation"] for line in self.last_lines() if "violation" in line]
+
+    def findings(self) -> str:
+        """What ended a reader: a violation, or an error that it did not expect."""
+        return "\n".join([*self.violations(), self.errors.read_text()[-4000:]])
 
     def checked(self, what: str) -> int:
         return sum(line[what] for line in self.last_lines())
@@ -155,7 +161,7 @@ def run_with_kills(
         stress.checked("views") < reads_min and passed < 4 * seconds
     ):
         stress.check_in(reader, stress.chance.uniform(*between))
-        assert spared.poll() is None, stress.violations()
+        assert spared.poll() is None, stress.findings()
         kill_count += 1
         if kill_count % 2:
             stress.kill_a_worker()
