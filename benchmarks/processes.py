@@ -287,12 +287,17 @@ def prove(
     log_path = pipeline_path.with_name("verify.log")
     command = (*K2I, "verify", str(pipeline_path), "--json", *options)
     child, seconds = run_to_end(command, log_path, clock)
-    # The answer is indented JSON; log lines around it are whole objects.
-    lines = log_path.read_text("utf-8").splitlines()
-    answer = json.loads("\n".join(line for line in lines if not line.startswith('{"')))
+    answer = json_answer(child)
     if not answer["holds"] or row_count not in (None, answer["rows"]):
         child.fail(f"the proof does not hold, rows={answer['rows']} of {row_count}")
     return child, seconds
+
+
+def json_answer(child: Child) -> Mapping[str, Any]:
+    """Return what an ended command answered to --json."""
+    # The answer is indented JSON; log lines around it are whole objects.
+    lines = child.log_path.read_text("utf-8").splitlines()
+    return json.loads("\n".join(line for line in lines if not line.startswith('{"')))
 
 
 def intervals(moments: Sequence[float]) -> list[float]:

@@ -109,11 +109,13 @@ def _size_of(io: FileIO, path: str) -> int | None:
 
 
 def _ancestors(table: Table) -> Iterator[SnapshotFacts]:
+    # By id at once, because PyIceberg searches all snapshots for each.
+    snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     snapshot = table.current_snapshot()
     while snapshot is not None:
         yield _facts(snapshot)
         parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else table.metadata.snapshot_by_id(parent)
+        snapshot = None if parent is None else snapshots.get(parent)
 
 
 def _facts(snapshot: Snapshot) -> SnapshotFacts:

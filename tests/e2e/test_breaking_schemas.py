@@ -1,9 +1,10 @@
 """A schema that the table cannot follow pauses it, and only an operator lets it go on (I8).
 
 Goal: what comes before the first record of such a schema is committed, nothing at or behind it is,
-every face says why, a restart changes nothing, and after `k2i table resume` no record is lost.
+every face says why, a restart or a kill in the middle of the pause changes nothing, and after
+`k2i table resume` no record is lost.
 Method: Avro through a real registry without compatibility rules; workers in this process, commands
-as a person types them, one worker as a process for its exit code and its pages.
+as a person types them, some workers as processes: to be killed, and for an exit code and its pages.
 """
 
 import json
@@ -20,11 +21,13 @@ from confluent_kafka.schema_registry.common.schema_registry_client import (
 from typer.testing import CliRunner
 
 from k2i_core.cli.main import app
+from k2i_core.crash_points import CrashPoint
 from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.errors import ErrorKind, IncompatibleSchemaError
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.property.evolving_topics import Field, Version, avro_version
+from tests.services.warm_python import warm_python
 
 ID = Field(0, ("id",), "long", "one", False)
 GOOD = avro_version((ID, Field(1, ("price",), "double", "one", True)))
@@ -82,6 +85,12 @@ def k2i(pipeline: PipelineOnDisk, *words: str) -> tuple[int, dict[str, Any]]:
     return done.exit_code, json.loads(done.stdout)
 
 
+def kill_at(pipeline: PipelineOnDisk, point: CrashPoint, occurrence: int) -> None:
+    command = ("tests.e2e.crashing_worker", str(pipeline.path), "0/1", point.value, str(occurrence))
+    died = warm_python().run(*command)
+    assert died.returncode == -9, died.stderr[-3000:]
+
+
 def ids_of(pipeline: PipelineOnDisk) -> list[int]:
     return sorted(pipeline.rows()["id"].to_pylist())
 
@@ -95,10 +104,14 @@ def test_a_breaking_schema_pauses_the_table_until_an_operator_acts(
     prices.send(GOOD, (3, 3.0))
     prices.send(BROKEN, (4, None))
 
+    # Two requests take over, one appends; the pause is the one after these.
+    kill_at(pipeline, CrashPoint.ATTEMPT_LOGGED, 4)
+    assert k2i(pipeline, "status")[1]["paused"] is None
+    kill_at(pipeline, CrashPoint.REQUEST_SENT, 3)
+    assert ids_of(pipeline) == [0, 1]
     with pytest.raises(IncompatibleSchemaError, match=REASON) as paused:
         pipeline.ingest_here()
     assert paused.value.kind is ErrorKind.TABLE_PAUSED
-    assert ids_of(pipeline) == [0, 1]
     head = pipeline.load_table().metadata.current_snapshot_id
 
     worker = pipeline.start_worker()

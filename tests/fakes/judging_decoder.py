@@ -1,15 +1,17 @@
-"""A decoder whose verdict is the value itself: `good`, `bad`, or `flaky`, and a router for it.
+"""A decoder whose verdict is the value itself: `good`, `bad`, `flaky` or `breaking`, and a router.
 
 Flaky records stand for a change of code or registry between two incarnations of a worker: version 0
-makes them rows, version 1 does not. Values that begin with `other ` belong to a second table.
+makes them rows, version 1 does not. Breaking ones are of a schema that no record can be a row of,
+dead letters once it is accepted. Values that begin with `other ` belong to a second table.
 """
 
 import numpy as np
 import pyarrow as pa
 
-from k2i_core.records import DecodedValues, DecodeFailure, Routes
+from k2i_core.records import BreakingSchema, DecodedValues, DecodeFailure, Routes
 
-GOOD, BAD, FLAKY = b"good", b"bad", b"flaky"
+GOOD, BAD, FLAKY, BREAKING = b"good", b"bad", b"flaky", b"breaking"
+BREAKING_ID = 7
 OTHER = b"other "
 ROW_SCHEMA = pa.schema([pa.field("value", pa.binary())])
 
@@ -17,9 +19,10 @@ ROW_SCHEMA = pa.schema([pa.field("value", pa.binary())])
 class JudgingDecoder:
     """Bytes to a row that holds the bytes."""
 
-    def __init__(self, version: int = 0) -> None:
+    def __init__(self, version: int = 0, *, accepts_breaking: bool = False) -> None:
         self.version = version
-        self._refused = {BAD} if version == 0 else {BAD, FLAKY}
+        self.accepts_breaking = accepts_breaking
+        self._refused = {BAD, BREAKING} if version == 0 else {BAD, BREAKING, FLAKY}
 
     @property
     def row_schema(self) -> pa.Schema:
@@ -27,7 +30,12 @@ class JudgingDecoder:
 
     def decode(self, records: pa.RecordBatch) -> DecodedValues:
         values = records.column("value")
-        verdicts = [v.removeprefix(OTHER) in self._refused for v in values.to_pylist()]
+        judged = [v.removeprefix(OTHER) for v in values.to_pylist()]
+        if BREAKING in judged and not self.accepts_breaking:
+            breaking = BreakingSchema(judged.index(BREAKING), BREAKING_ID, "no record can be a row")
+            none = pa.RecordBatch.from_pylist([], schema=ROW_SCHEMA)
+            return DecodedValues(none, breaking=breaking)
+        verdicts = [value in self._refused for value in judged]
         if not any(verdicts):
             return DecodedValues(pa.RecordBatch.from_arrays([values], schema=ROW_SCHEMA))
         kept = pa.array([i for i, refused in enumerate(verdicts) if not refused], pa.int64())

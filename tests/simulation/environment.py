@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from k2i_core.errors import ConflictError, CorruptionError, K2iError
 from k2i_core.iceberg.ancestry import carrier_of, property_text, read_entry
-from k2i_core.iceberg.decisions import decide_carry
+from k2i_core.iceberg.decisions import decide_carry, decide_resume
 from k2i_core.iceberg.gateway import Replacement, SnapshotView, TableView
 from k2i_core.iceberg.operations import decide_rewind
+from k2i_core.iceberg.replaying import believed
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     OPERATION_KEY,
@@ -54,6 +55,8 @@ class Environment:
         if self._world.surroundings.rollbacks:
             jobs["foreign rollback"] = (self._world.surroundings.rollback_weight, self.roll_back)
             jobs["rewind"] = (self._world.surroundings.rewind_weight, self.rewind)
+        if self._world.surroundings.breaking_records:
+            jobs["resume"] = (6, self.resume)
         return jobs
 
     def compact(self) -> None:
@@ -157,6 +160,21 @@ class Environment:
         chain = [s.snapshot_id for s in view.ancestors() if carrier_of(view, s.snapshot_id)]
         if chain:
             self._rewind_to(self._world.rng.choice(chain[:4]))
+
+    def resume(self) -> None:
+        """`k2i table resume`, sometimes without a change, with the real decision and loop."""
+        world = self._world
+        if self._load().paused is None:
+            return
+        accepts = world.is_calm or world.rng.random() < 0.5
+        committer = open_committer(world, open_gateway(world, self._table))
+        try:
+            committer.operate(
+                "resume",
+                lambda view, stored: decide_resume(view, believed(stored), accepts=accepts),
+            )
+        except K2iError as error:
+            world.log(f"resume ends: {error}")
 
     def operate(self) -> None:
         """Accept what a stranger did: a rollback, or a checkpoint that nothing proves any more."""

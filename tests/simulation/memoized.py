@@ -8,7 +8,7 @@ from unittest.mock import patch
 from k2i_core import ledger
 from k2i_core.iceberg import ancestry, operations
 from k2i_core.ingest import decoding, writing
-from k2i_core.ingest.decoding import DecodeSettings
+from k2i_core.ingest.decoding import Breaking, DecodeSettings
 from k2i_core.ingest.ports import FetchSchemas
 from k2i_core.records import DecodedBatch, PolledBatch
 from tests.fakes.judging_decoder import JudgingDecoder
@@ -17,7 +17,7 @@ REMEMBERED_MAX = 10_000
 
 decode_entry = lru_cache(REMEMBERED_MAX)(ledger.decode_entry)
 
-_batches: dict[object, DecodedBatch] = {}
+_batches: dict[object, DecodedBatch | Breaking] = {}
 
 
 def memoized() -> Iterable[Any]:
@@ -41,12 +41,13 @@ def _decode_fetching(
         tuple(polled.records.column("partition").to_pylist()),
         tuple(polled.records.column("value").to_pylist()),
         decoder.version,
+        decoder.accepts_breaking,
         frozenset(settings.verdicts.items()),
     )
     decoded = _batches.get(key)
     if decoded is None:
         fresh = decoding.decode_batch(polled, decoder, settings, now_ms)
-        assert isinstance(fresh, DecodedBatch)
+        assert isinstance(fresh, DecodedBatch | Breaking)
         if len(_batches) >= REMEMBERED_MAX:
             _batches.clear()
         _batches[key] = decoded = fresh

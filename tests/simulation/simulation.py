@@ -103,6 +103,10 @@ class Simulation:
         for environment in self._environments:
             environment.operate()
 
+    def _resume(self) -> None:
+        for environment in self._environments:
+            environment.resume()
+
     def _start_worker(self, slot: int, count: int) -> None:
         world, rng = self.world, self.world.rng
         worker = Worker(world, Share(slot, count), rng.randrange(2), rng.randrange(2))
@@ -132,6 +136,9 @@ class Simulation:
             self._advance_all()
             if world.operator_needed:
                 scheduler.spawn("operator", living(self._operate, world))
+                self._advance_all()
+            elif any(table.current.view.paused for table in world.targets):
+                scheduler.spawn("operator", living(self._resume, world))
                 self._advance_all()
             elif self._is_caught_up():
                 break

@@ -7,6 +7,7 @@ loss is harmless are run over a few seeds, because they must stay clean.
 """
 
 import warnings
+from collections import Counter
 
 import pytest
 
@@ -47,6 +48,16 @@ def test_the_same_seed_holds_with_the_rule(name):
     assert seed is not None
 
     Simulation(seed).run()
+
+
+def test_tables_are_paused_and_resumed_in_these_worlds():
+    happened = Counter[str]()
+    for seed in range(4):
+        simulation = Simulation(seed, "two_targets_breaking")
+        simulation.run()
+        happened.update(simulation.world.counts)
+
+    assert min(happened["pause"], happened["resume"], happened["table-paused"]) > 0
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -495,6 +495,12 @@ def _equal_epochs() -> Iterable[Patch]:
     yield patch.object(Entry, "has_equal", lambda _self, _owner: False)
 
 
+def _append_to_paused() -> Iterable[Patch]:
+    """An append that the pause's head refused is built anew, and does not ask."""
+    yield patch.object(commit, "check_unpaused", lambda _view, _identifier: None)
+
+
+BREAKING = Surroundings(breaking_records=True, worker_count=2)
 TWO = Surroundings(has_other_target=True)
 SEEN = replace(TWO, sees_other_target=True)
 LEADS_VARY = replace(TWO, leads_vary=True)
@@ -527,6 +533,8 @@ VARIANTS: Mapping[str, Variant] = {
     "recovery_from_stale_metadata": Variant(_recovery_from_stale_metadata, is_sound=True),
     "union_by_generation": Variant(_union_by_generation, Surroundings(reads=True), failing_seed=0),
     "landed_by_presence": Variant(_landed_by_presence, is_sound=True),
+    "breaking": Variant(surroundings=BREAKING, is_sound=True),
+    "append_to_paused": Variant(_append_to_paused, BREAKING, failing_seed=2),
     "maintained": Variant(surroundings=MAINTAINED, is_sound=True),
     "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
@@ -535,6 +543,9 @@ VARIANTS: Mapping[str, Variant] = {
     "two_targets": Variant(surroundings=replace(TWO, reads=True), is_sound=True),
     "two_targets_often_rewound": Variant(
         surroundings=replace(REWOUND, has_other_target=True), is_sound=True
+    ),
+    "two_targets_breaking": Variant(
+        surroundings=replace(BREAKING, has_other_target=True), is_sound=True
     ),
     "target_seen_first": Variant(surroundings=replace(SEEN, reads=True), is_sound=True),
     "leads_vary": Variant(surroundings=LEADS_VARY, is_sound=True),

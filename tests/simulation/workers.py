@@ -22,7 +22,15 @@ from tests.fakes.memory_table import MemoryTable
 from tests.fakes.memory_transaction_log import MemoryTransactionLog
 from tests.fakes.memory_verdicts import MemoryVerdicts
 from tests.simulation.scheduler import LaneExecutor, Process
-from tests.simulation.world import DEAD_LETTERS, OTHER_TARGET, PIPELINE, RULES, TARGET, World
+from tests.simulation.world import (
+    DEAD_LETTERS,
+    OTHER_TARGET,
+    PIPELINE,
+    RULES,
+    TARGET,
+    World,
+    accepts_breaking,
+)
 
 
 class Worker:
@@ -88,7 +96,9 @@ class Worker:
             return Target(
                 table=open_committer(world, open_gateway(world, table), log),
                 rows=rows(table.identifier),
-                make_decoder=lambda _: JudgingDecoder(self._version),
+                make_decoder=lambda _: JudgingDecoder(
+                    self._version, accepts_breaking=accepts_breaking(table.current)
+                ),
                 hot=MemoryHotRows(hot_host, name) if table is world.target else NoHotRows(),
             )
 

@@ -31,9 +31,10 @@ from k2i_core.ledger import (
     decode_ranges,
     encode_entry,
 )
-from k2i_core.offsets import Checkpoint, TopicPartition
+from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
+from k2i_core.pauses import ACCEPTED_KEY, decode_accepted
 from tests.fakes.faults import Reply
-from tests.fakes.judging_decoder import BAD, FLAKY, GOOD, OTHER, is_other
+from tests.fakes.judging_decoder import BAD, BREAKING, BREAKING_ID, FLAKY, GOOD, OTHER, is_other
 from tests.fakes.memory_files import MemoryFiles
 from tests.fakes.memory_hot_rows import HotHost
 from tests.fakes.memory_source import MemoryBroker
@@ -77,6 +78,7 @@ class Surroundings:
 
     Attributes:
         bad_records: Whether some records are dead letters, and some only for one code version.
+        breaking_records: Whether some are of a schema that pauses their table.
         rollbacks: Whether somebody rolls the table back.
         rollback_weight: How often a stranger rolls back, beside compactions at 4.
         rewind_weight: How often an operator rewinds.
@@ -95,6 +97,7 @@ class Surroundings:
     """
 
     bad_records: bool = True
+    breaking_records: bool = False
     rollbacks: bool = True
     rollback_weight: int = 1
     rewind_weight: int = 1
@@ -144,6 +147,7 @@ class World:
             self._give_dead_letters_an_earlier_life()
         kinds = [GOOD] * 6 + [None]
         kinds += [BAD, FLAKY, FLAKY] if surroundings.bad_records else []
+        kinds += [BREAKING] if surroundings.breaking_records else []
         if surroundings.has_other_target:
             kinds += [OTHER + kind for kind in kinds if kind is not None]
         self.broker = MemoryBroker(
@@ -277,6 +281,7 @@ class World:
             true_next.update({tp: n for tp, n in stored.items() if tp not in true_next})
         if operation == "append":
             for added in decode_ranges(snapshot.summary[RANGES_KEY]):
+                self._check_unpaused(table, before, added.offsets)
                 true_next[added.offsets.topic_partition] = added.offsets.next_offset
         self.true_next[snapshot.snapshot_id] = true_next
         if operation not in ("rewind", "rebuild"):
@@ -294,6 +299,20 @@ class World:
             ]
             if rows[0] != rows[1]:
                 message = f"I5 {request} changed the rows"
+                raise Violation(message)
+
+    def _check_unpaused(self, table: MemoryTable, before: Version, added: OffsetRange) -> None:
+        """Nothing lands in a paused table, nor a record that has to pause it (I8)."""
+        if (pause := before.view.paused) is not None:
+            message = f"I8 {added} landed in a table that is paused: {pause}"
+            raise Violation(message)
+        tp = added.topic_partition
+        for offset in range(added.start_offset, added.next_offset):
+            value = self.broker.values[tp][offset]
+            is_breaking = value is not None and value.removeprefix(OTHER) == BREAKING
+            is_mine = self.is_of(table.identifier, tp, offset)
+            if is_breaking and is_mine and not accepts_breaking(before):
+                message = f"I8 {tp}@{offset} was passed although nobody accepted its schema"
                 raise Violation(message)
 
     def _dead_letters_landed(self, request: Request, before: Version, after: Version) -> None:
@@ -407,6 +426,11 @@ class _WorldClock:
 
     def sleep(self, seconds: float) -> None:
         self._scheduler.sleep(seconds)
+
+
+def accepts_breaking(version: Version) -> bool:
+    """Tell whether an operator let records of the breaking schema become dead letters."""
+    return str(BREAKING_ID) in decode_accepted(version.properties.get(ACCEPTED_KEY))
 
 
 def stop_at_first(wrong: list[str]) -> None:
