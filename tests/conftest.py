@@ -55,11 +55,13 @@ assert all((TESTS / name).exists() for name in LONGEST)
 
 SEED = pytest.StashKey[int]()
 
-hypothesis.settings.register_profile("dev", max_examples=50, deadline=None, print_blob=True)
-hypothesis.settings.register_profile(
-    "ci", max_examples=200, deadline=None, derandomize=True, print_blob=True
+# A busy machine is no reason to fail.
+PATIENT = hypothesis.settings(
+    deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.register_profile("nightly", max_examples=5_000, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("dev", PATIENT, max_examples=50)
+hypothesis.settings.register_profile("ci", PATIENT, max_examples=200, derandomize=True)
+hypothesis.settings.register_profile("nightly", PATIENT, max_examples=5_000)
 
 
 class Broker(Protocol):

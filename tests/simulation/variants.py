@@ -534,7 +534,7 @@ VARIANTS: Mapping[str, Variant] = {
     "union_by_generation": Variant(_union_by_generation, Surroundings(reads=True), failing_seed=0),
     "landed_by_presence": Variant(_landed_by_presence, is_sound=True),
     "breaking": Variant(surroundings=BREAKING, is_sound=True),
-    "append_to_paused": Variant(_append_to_paused, BREAKING, failing_seed=2),
+    "append_to_paused": Variant(_append_to_paused, BREAKING, failing_seed=5),
     "maintained": Variant(surroundings=MAINTAINED, is_sound=True),
     "expire_unasserted": Variant(expire_unasserted, MAINTAINED_UNGUARDED, failing_seed=12),
     "expire_what_is_named": Variant(expire_what_is_named, MAINTAINED, failing_seed=0),
