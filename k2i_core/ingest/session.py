@@ -46,7 +46,7 @@ from k2i_core.records import FlushReport, PolledBatch
 POLL_SECONDS_MAX = 0.1
 """Larger delays the reaction to a stop request; smaller spends processor time on an idle topic."""
 
-BATCHES_IN_FLIGHT_MAX = 6
+BATCHES_IN_FLIGHT_MAX = 4
 """Polled batches not yet written. More only adds memory: the slowest stage is already busy."""
 
 PARTITION_CHECK_SECONDS = 30.0

@@ -6,7 +6,7 @@ too, so that a checkpoint does not fall behind the topic's retention.
 
 from dataclasses import dataclass, replace
 
-FIRST_AGE_SECONDS_MAX = 0.5
+FIRST_AGE_SECONDS_MAX = 0.2
 """Age at which the first generation after a take-over is sealed. Larger lets readers wait longer
 for the first rows after a start; smaller makes the one small file that it costs smaller still."""
 

@@ -76,10 +76,10 @@ def test_limits_are_values():
 def test_the_first_generation_after_a_take_over_is_sealed_early():
     limits = FlushLimits(30.0, 1000, 100, 10_000).for_first_generation()
     filling = Filling().with_batch(1, 1, boot_seconds=10.0)
-    assert not is_due(filling, limits, 10.4, 0.0)
-    assert is_due(filling, limits, 10.5, 0.0)
+    assert not is_due(filling, limits, 10.15, 0.0)
+    assert is_due(filling, limits, 10.25, 0.0)
 
 
 def test_a_shorter_age_is_kept_for_the_first_generation():
-    limits = FlushLimits(0.3, 1000, 100, 10_000)
+    limits = FlushLimits(0.1, 1000, 100, 10_000)
     assert limits.for_first_generation() == limits
