@@ -8,7 +8,7 @@ seconds since boot and rows so far after each commit; ends when its input is clo
 
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.made_table import MadeTable
@@ -27,7 +27,7 @@ def main() -> None:
     values = FLAT.make(0, rows_per_batch).values
     row_count = 0
 
-    def batches(until: float) -> Iterator[list[bytes]]:
+    def batches(until: float) -> Iterator[Sequence[bytes]]:
         nonlocal row_count
         for _ in range(batches_max):
             row_count += rows_per_batch
