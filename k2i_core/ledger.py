@@ -91,9 +91,10 @@ class Totals:
     """Counts of one Kafka partition since its first offset: proof that outlives the ranges.
 
     Attributes:
-        row_count: Rows, replayed dead letters included.
+        row_count: Records that are rows, replayed dead letters included.
         dead_letter_count: Dead letters that are no rows.
-        replayed_count: Rows that were dead letters first; their dead letters are still stored.
+        replayed_count: Those of them that were dead letters first, which are still stored.
+        extra_row_count: Rows beyond the first one of their record, where a record is several.
     """
 
     row_count: int = 0
@@ -102,6 +103,12 @@ class Totals:
     tombstone_count: int = 0
     lost_count: int = 0
     replayed_count: int = 0
+    extra_row_count: int = 0
+
+    @property
+    def table_row_count(self) -> int:
+        """Rows in the table."""
+        return self.row_count + self.extra_row_count
 
     @property
     def accounted_count(self) -> int:
@@ -123,6 +130,7 @@ class Totals:
             self.tombstone_count - other.tombstone_count,
             self.lost_count - other.lost_count,
             self.replayed_count - other.replayed_count,
+            self.extra_row_count - other.extra_row_count,
         )
 
     def plus(self, other: "Totals") -> "Totals":
@@ -134,15 +142,20 @@ class Totals:
             self.tombstone_count + other.tombstone_count,
             self.lost_count + other.lost_count,
             self.replayed_count + other.replayed_count,
+            self.extra_row_count + other.extra_row_count,
         )
 
-    def replayed(self, count: int) -> "Totals":
-        """Return the counts after `count` dead letters have become rows."""
-        return self.plus(Totals(count, -count, replayed_count=count))
+    def replayed(self, count: int, extra_row_count: int = 0) -> "Totals":
+        """Return the counts after `count` dead letters have become rows, and so many more."""
+        added = Totals(count, -count, replayed_count=count, extra_row_count=extra_row_count)
+        return self.plus(added)
 
     @property
     def as_read(self) -> "Totals":
-        """The counts as those commits gave them that read the records: the sum of the ranges."""
+        """What became of the records when they were read: the sum of the ranges.
+
+        But for the extra rows, of which is not known how many came by replays.
+        """
         return replace(self.replayed(-self.replayed_count), replayed_count=0)
 
 
@@ -302,7 +315,9 @@ def _encode_partition(entry: Entry, topic_partition: TopicPartition) -> list[int
     totals = entry.totals.get(topic_partition, Totals())
     next_offset = entry.checkpoint.next_offsets[topic_partition]
     # Only when there are any, so that other versions of this program read a table without them.
-    replayed = [totals.replayed_count] if totals.replayed_count else []
+    later = [totals.replayed_count, totals.extra_row_count]
+    while later and not later[-1]:
+        later.pop()
     return [
         topic_partition.kafka_partition,
         next_offset,
@@ -312,7 +327,7 @@ def _encode_partition(entry: Entry, topic_partition: TopicPartition) -> list[int
         totals.filtered_count,
         totals.tombstone_count,
         totals.lost_count,
-        *replayed,
+        *later,
     ]
 
 
@@ -397,6 +412,8 @@ def _encode_range(ledger_range: LedgerRange) -> list[int]:
         totals.filtered_count,
         totals.tombstone_count,
         int(ledger_range.lost),
+        # Only when there are any, as above.
+        *([totals.extra_row_count] if totals.extra_row_count else []),
     ]
 
 
@@ -413,15 +430,15 @@ def decode_ranges(text: str) -> tuple[LedgerRange, ...]:
         if not all(isinstance(rs, list) and isinstance(topic, str) for topic, rs in document):
             message = "not topics with ranges"
             raise TypeError(message)  # noqa: TRY301 - all ways of being unreadable end below
-        return tuple(
-            LedgerRange(
-                OffsetRange(TopicPartition(topic, kafka_partition), start_offset, next_offset),
-                Totals(rows, dead, filtered, tombs, next_offset - start_offset if lost else 0),
-                bool(lost),
-            )
-            for topic, rs in document
-            for kafka_partition, start_offset, next_offset, rows, dead, filtered, tombs, lost in rs
-        )
+        return tuple(_decode_range(topic, numbers) for topic, rs in document for numbers in rs)
     except (ValueError, TypeError, AssertionError) as error:
         message = f"{RANGES_KEY} cannot be read: {type(error).__name__}"
         raise CorruptionError(message, kind=ErrorKind.LEDGER_UNREADABLE) from error
+
+
+def _decode_range(topic: str, numbers: list[int]) -> LedgerRange:
+    kafka_partition, start_offset, next_offset, rows, dead, filtered, tombs, lost, *extra = numbers
+    offsets = OffsetRange(TopicPartition(topic, kafka_partition), start_offset, next_offset)
+    lost_count = len(offsets) if lost else 0
+    totals = Totals(rows, dead, filtered, tombs, lost_count, 0, *extra)
+    return LedgerRange(offsets, totals, bool(lost))

@@ -42,6 +42,24 @@ KAFKA_TYPE = pa.struct([POLLED_SCHEMA.field(name) for name in POLLED_SCHEMA.name
 """struct<topic, partition, offset, timestamp, key, headers>: where a row came from. The first
 three are always there, because replay and proof need them."""
 
+ITEM_COLUMN = "_kafka_item"
+ITEM_TYPE = pa.struct(
+    [
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("count", pa.int32(), nullable=False),
+    ]
+)
+"""struct<number, count>: which of the rows of its record a row is, from 0 on, and how many there
+are. Only in tables that get several rows of a record; together with topic, partition and offset it
+says which row it is."""
+
+
+def has_items(schema: pa.Schema) -> bool:
+    """Tell whether a table of these columns holds several rows of a record."""
+    is_there = ITEM_COLUMN in schema.names
+    return is_there and schema.field(ITEM_COLUMN).type.equals(ITEM_TYPE)
+
+
 DEAD_LETTER_SCHEMA = pa.schema(
     [
         pa.field("target_table", pa.string(), nullable=False),
@@ -175,10 +193,10 @@ class TransformedRows:
     """What transforms made of n decoded rows.
 
     Attributes:
-        rows: m rows × the table's columns, without `_kafka`.
+        rows: m rows × the table's columns, without `_kafka`; those of one record stand together.
         origin: m elements × KAFKA_TYPE: where they come from.
-        row_indices: int64, m elements: which of the n rows each came from, ascending; None when
-            m = n.
+        row_indices: int64, m elements: which of the n rows each came from, ascending; several came
+            from one where a step makes several. None where each came from its own.
         failures: Rows that could not be transformed, ascending by index; the rest of the others
             is filtered.
     """
@@ -196,7 +214,9 @@ class RangeCounts:
     The rest are compacted away, aborted, or control records, and were never delivered.
 
     Attributes:
+        row_count: Records that are rows.
         byte_count: Key and value bytes of the records, whatever became of them.
+        extra_row_count: Rows beyond the first one of their record.
     """
 
     row_count: int = 0
@@ -204,6 +224,7 @@ class RangeCounts:
     filtered_count: int = 0
     tombstone_count: int = 0
     byte_count: int = 0
+    extra_row_count: int = 0
 
     def __add__(self, other: "RangeCounts") -> "RangeCounts":
         return RangeCounts(
@@ -212,12 +233,18 @@ class RangeCounts:
             self.filtered_count + other.filtered_count,
             self.tombstone_count + other.tombstone_count,
             self.byte_count + other.byte_count,
+            self.extra_row_count + other.extra_row_count,
         )
 
     @property
     def record_count(self) -> int:
         """Records that Kafka delivered."""
         return self.row_count + self.dead_letter_count + self.filtered_count + self.tombstone_count
+
+    @property
+    def table_row_count(self) -> int:
+        """Rows that the table gets."""
+        return self.row_count + self.extra_row_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ _ALL = (
     ),
     CheckSpec(
         NO_DUPLICATES,
-        "No two rows have the same topic, Kafka partition and offset.",
+        "No row is there twice, by topic, Kafka partition, offset, and number in its record.",
         _PROVE,
     ),
     CheckSpec(

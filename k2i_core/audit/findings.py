@@ -23,6 +23,7 @@ class FindingKind(StrEnum):
     COUNT_MISMATCH = "count-mismatch"
     CHECKPOINT_MISMATCH = "checkpoint-mismatch"
     FILE_UNREADABLE = "file-unreadable"
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,7 @@ def _partition_json(proof: PartitionProof) -> _PartitionJson:
             "tombstones": proof.claimed.tombstone_count,
             "lost": proof.claimed.lost_count,
             "replayed": proof.claimed.replayed_count,
+            "extra_rows": proof.claimed.extra_row_count,
         },
         "without_record": proof.without_record_count,
         "row_offset_min": proof.row_offset_min,

@@ -8,7 +8,7 @@ without a second set of credentials.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +18,10 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyroaring import BitMap64
 
+from k2i_core.audit.seen_items import ItemNumbers
 from k2i_core.errors import ConfigError, ErrorKind, UnavailableError
 from k2i_core.offsets import TopicPartition
-from k2i_core.records import KAFKA_COLUMN
+from k2i_core.records import ITEM_COLUMN, ITEM_TYPE, KAFKA_COLUMN
 
 BATCH_ROW_COUNT = 1 << 18
 """Larger holds more decoded offsets in memory for no gain; smaller pays more calls a row."""
@@ -59,10 +60,15 @@ class LiveFile:
 
 @dataclass(frozen=True, slots=True)
 class PartitionOffsets:
-    """Offsets of one Kafka partition, out of one batch of one file; never empty, no nulls."""
+    """Offsets of one Kafka partition, out of one batch of one file; never empty, no nulls.
+
+    Attributes:
+        items: Which rows of their records they are, where that was asked for.
+    """
 
     topic_partition: TopicPartition
     offsets: pa.Int64Array
+    items: ItemNumbers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,7 @@ def read_offsets(
     *,
     target_table: str | None = None,
     since_sequence_numbers: Mapping[str, int],
+    with_items: bool = False,
 ) -> Iterator[FileOffsets]:
     """Read one file's offsets, batch by batch.
 
@@ -148,6 +155,7 @@ def read_offsets(
         target_table: For a dead-letter table: only rows of this target.
         since_sequence_numbers: Topic → rows of older files belong to a deleted topic of that name
             and are left out.
+        with_items: Whether to read which rows of their records they are.
 
     Raises:
         OSError: The file is gone or the store failed.
@@ -156,6 +164,8 @@ def read_offsets(
     """
     leaves = [f"{KAFKA_COLUMN}.{leaf}" for leaf in ("topic", "partition", "offset")]
     columns = leaves if target_table is None else [TARGET_TABLE_COLUMN, *leaves]
+    if with_items:
+        columns += [f"{ITEM_COLUMN}.{leaf.name}" for leaf in ITEM_TYPE]
     # Safe because every FileIO of PyIceberg opens a binary file object.
     opened = cast("IO[bytes]", io.new_input(file.path).open())
     with opened as stream, pq.ParquetFile(stream) as parquet:
@@ -169,7 +179,7 @@ def read_offsets(
                 chosen = batch.filter(of_target)
             # Safe because the schema was looked at above; another type fails in flatten().
             kafka = cast("pa.StructArray", chosen.column(KAFKA_COLUMN))
-            found = tuple(_split(kafka))
+            found = tuple(_split(kafka, _items(chosen) if with_items else ()))
             kept = tuple(
                 p
                 for p in found
@@ -179,9 +189,22 @@ def read_offsets(
             yield FileOffsets(batch.num_rows, len(kafka) - with_offset_count, kept)
 
 
-def _split(kafka: pa.StructArray) -> Iterator[PartitionOffsets]:
+def _items(rows: pa.RecordBatch) -> "tuple[pa.Array[Any], ...]":
+    """Return number and count of each of n rows; one that says neither is its record's only one."""
+    if ITEM_COLUMN in rows.schema.names:
+        items = cast("pa.StructArray", rows.column(ITEM_COLUMN)).flatten()
+    else:
+        items = [pa.nulls(rows.num_rows, leaf.type) for leaf in ITEM_TYPE]
+    return tuple(part.fill_null(only) for part, only in zip(items, (0, 1), strict=True))
+
+
+def _split(
+    kafka: pa.StructArray, items: "tuple[pa.Array[Any], ...]" = ()
+) -> Iterator[PartitionOffsets]:
     """Group a `_kafka` column (n rows) by Kafka partition; rows without an offset are left out."""
-    leaves = pa.RecordBatch.from_arrays(kafka.flatten(), names=kafka.type.names)
+    listed = ["offset", *(leaf.name for leaf in ITEM_TYPE if items)]
+    names = [*kafka.type.names, *listed[1:]]
+    leaves = pa.RecordBatch.from_arrays([*kafka.flatten(), *items], names=names)
     known = (pc.is_valid(leaves.column(leaf)) for leaf in ("topic", "partition", "offset"))
     with_offset = leaves.filter(reduce(pc.and_, known))
     if not with_offset.num_rows:
@@ -189,11 +212,13 @@ def _split(kafka: pa.StructArray) -> Iterator[PartitionOffsets]:
     grouped = (
         pa.Table.from_batches([with_offset])
         .group_by(["topic", "partition"], use_threads=False)
-        .aggregate([("offset", "list")])
+        .aggregate([(name, "list") for name in listed])
     )
-    lists = grouped.column("offset_list").combine_chunks()
-    names = zip(grouped["topic"].to_pylist(), grouped["partition"].to_pylist(), strict=True)
-    for index, (topic, kafka_partition) in enumerate(names):
+    lists = [grouped.column(f"{name}_list").combine_chunks() for name in listed]
+    places = zip(grouped["topic"].to_pylist(), grouped["partition"].to_pylist(), strict=True)
+    for index, (topic, kafka_partition) in enumerate(places):
         # Safe because the two are not null after the filter above.
         topic_partition = TopicPartition(cast("str", topic), cast("int", kafka_partition))
-        yield PartitionOffsets(topic_partition, lists[index].values)
+        offsets, *numbers = [column[index].values for column in lists]
+        items_of_it = ItemNumbers(*numbers) if numbers else None
+        yield PartitionOffsets(topic_partition, offsets, items_of_it)

@@ -8,6 +8,10 @@ below that. A range whose rows and dead letters fill it entirely must hold every
 hole is known exactly even without the topic; in any other range only the topic tells which offset
 is missing.
 
+Where a record may be several rows, `rows` stands here for the records that are rows: which of their
+rows are there is asked of `SeenItems`, which needs no ledger for it. The ledger says how many rows
+there are beyond the first ones, and is compared with that.
+
 A replayed dead letter is a row and its dead letter is still stored. The ledger says how many there
 are; the ranges of the commits that read the records know nothing of it, so that they are compared
 with the rows that were no dead letters.
@@ -28,6 +32,7 @@ from k2i_core.audit.offset_set import (
     ranges_of,
     within,
 )
+from k2i_core.audit.seen_items import SeenItems
 from k2i_core.ledger import LedgerRange, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
 
@@ -120,6 +125,7 @@ def prove_partition(
     topic: TopicContents | None,
     range_count_max: int,
     dropped: BitMap64 | None = None,
+    items: SeenItems | None = None,
 ) -> tuple[PartitionProof, tuple[Finding, ...]]:
     """Compare what the ledger claims of one Kafka partition with what is there.
 
@@ -130,6 +136,7 @@ def prove_partition(
         topic: The topic, if it was read.
         range_count_max: Ranges listed in one finding.
         dropped: Offsets whose dead letters an operator gave up.
+        items: The rows by their numbers, of a table with several rows of a record.
 
     Returns:
         The figures, and what is wrong.
@@ -138,6 +145,7 @@ def prove_partition(
     report = _Reporter(claim.topic_partition, range_count_max)
     segments, findings = _segments(claim, report)
     findings += _check_placement(claim, rows, dead_letters, report)
+    findings += _check_items(claim, items, report)
     missing = BitMap64()
     findings += _check_counts(segments, rows, dead_letters, missing, report)
     comparison: TopicComparison | None = None
@@ -234,7 +242,7 @@ def _prefix_problem(older: _Segment) -> str:
         claimed.tombstone_count,
         claimed.lost_count,
     )
-    if min(counts) < 0:
+    if min(*counts, claimed.extra_row_count) < 0:
         return "cumulative totals are below the sum of the retained ranges"
     if older.start_offset == older.next_offset and any(counts):
         return "cumulative totals are above the sum of the retained ranges, which are all there are"
@@ -261,6 +269,23 @@ def _check_placement(
     # Dead letters at or above the checkpoint are no fault: they are committed before their target.
     below = within(dead_letters.distinct, 0, claim.first_offset)
     yield from report.offsets(FindingKind.OUTSIDE_RANGE, below, f"dead letters outside {bounds}")
+
+
+def _check_items(
+    claim: PartitionClaim, items: SeenItems | None, report: _Reporter
+) -> Iterable[Finding]:
+    if items is not None:
+        detail = "not all of the rows that each of these records became are there, or too many"
+        yield from report.offsets(FindingKind.INCOMPLETE, items.torn(), detail)
+    found = 0 if items is None else items.extra_count
+    claimed = claim.totals.extra_row_count
+    if found != claimed:
+        detail = (
+            f"the ledger claims extra_rows={claimed}, those beyond the first one of their record, "
+            f"the table holds {found}"
+        )
+        bounds = (claim.first_offset, claim.next_offset)
+        yield report.about(FindingKind.COUNT_MISMATCH, *bounds, detail)
 
 
 def _check_replayed(claim: PartitionClaim, both: BitMap64, report: _Reporter) -> Iterable[Finding]:

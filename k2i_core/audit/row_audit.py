@@ -6,6 +6,9 @@ that grows. A row and a dead letter of the same record, a lost row and a doubled
 count, or the number of distinct offsets; two faults that cancel each other out in all counts are
 left to `verify`.
 
+Where a record may be several rows, rows are told apart by offset and number, and those beyond the
+first one of their record are counted by themselves.
+
 Topics that were deleted and created again are left out: SQL cannot tell their old rows from new.
 """
 
@@ -15,6 +18,7 @@ from typing import Any, cast
 
 from k2i_core.ledger import Entry, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
+from k2i_core.records import ITEM_COLUMN
 
 MARK_VERSION = 1
 
@@ -32,7 +36,8 @@ class AuditMark:
         for tp, next_offset in sorted(self.next_offsets.items()):
             t = self.totals.get(tp, Totals())
             counts = [t.row_count, t.dead_letter_count, t.filtered_count, t.tombstone_count]
-            row = [tp.kafka_partition, next_offset, *counts, t.lost_count, t.replayed_count]
+            later = [t.lost_count, t.replayed_count, t.extra_row_count]
+            row = [tp.kafka_partition, next_offset, *counts, *later]
             partitions.setdefault(tp.topic, []).append(row)
         return {"version": MARK_VERSION, "topics": partitions}
 
@@ -132,11 +137,12 @@ class PartitionCount:
 
     Attributes:
         row_count: Rows in the window.
-        distinct_count: Their different offsets.
+        distinct_count: The different ones of them.
         stray_count: Rows above the window, below a whole one, or of a Kafka partition that the
             ledger does not know.
         repeated_count: Rows below a window that begins at the last audit, in files that were
             appended since: their offsets were audited already.
+        extra_row_count: Rows in the window beyond the first one of their record.
         null_count: Nulls in required columns, in the window.
     """
 
@@ -146,6 +152,7 @@ class PartitionCount:
     stray_count: int = 0
     null_count: int = 0
     repeated_count: int = 0
+    extra_row_count: int = 0
 
     def plus(self, other: "PartitionCount") -> "PartitionCount":
         """Return the counts of two disjoint sets of offsets together."""
@@ -156,6 +163,7 @@ class PartitionCount:
             self.stray_count + other.stray_count,
             self.null_count + other.null_count,
             self.repeated_count + other.repeated_count,
+            self.extra_row_count + other.extra_row_count,
         )
 
 
@@ -193,8 +201,15 @@ def judge_rows(
     for window in scope.windows:
         tp, claimed = window.topic_partition, window.claimed
         found = counted.get(tp, PartitionCount(tp, 0, 0))
-        if found.row_count != claimed.row_count:
-            missing.append(f"{window}: rows={found.row_count}, the ledger says {claimed.row_count}")
+        counts_and_claims = (
+            ("rows", found.row_count, claimed.table_row_count),
+            ("extra rows", found.extra_row_count, claimed.extra_row_count),
+        )
+        missing += [
+            f"{window}: {what}={count}, the ledger says {claim}"
+            for what, count, claim in counts_and_claims
+            if count != claim
+        ]
         if claimed.accounted_count > window.offset_count:
             missing.append(f"{window}: the ledger counts more records than there are offsets")
         if found.distinct_count != found.row_count:
@@ -256,6 +271,7 @@ def rows_sql(
     required_columns: Sequence[str],
     *,
     offsets_slice: tuple[int, int] = (0, 1),
+    holds_items: bool = False,
 ) -> str:
     """Return the SQL that counts the target's rows, one result row a Kafka partition.
 
@@ -266,6 +282,7 @@ def rows_sql(
         scope: The windows.
         required_columns: Their nulls are counted.
         offsets_slice: Which slice of how many: only offsets of that remainder are counted.
+        holds_items: Whether a record may be several rows.
 
     """
     nulls = " OR ".join(f"{_name(column)} IS NULL" for column in required_columns) or "FALSE"
@@ -283,6 +300,7 @@ def rows_sql(
         f"count(*) FILTER (r.appended AND NOT w.whole AND r.o < w.s) AS repeated",
         f"({nulls}) AS broken, {APPENDED} AS appended",
         condition,
+        f"coalesce({ITEM_COLUMN}.number, 0)" if holds_items else None,
     )
 
 
@@ -324,8 +342,14 @@ def _not_skipped(scope: AuditScope) -> str:
 
 
 def _counting_sql(
-    table: str, scope: AuditScope, more_counts: str, more_columns: str, condition: str
+    table: str,
+    scope: AuditScope,
+    more_counts: str,
+    more_columns: str,
+    condition: str,
+    number: str | None = None,
 ) -> str:
+    different = "r.o" if number is None else "(r.o, r.i)"
     values = ", ".join(
         f"({_text(w.topic_partition.topic)}, {w.topic_partition.kafka_partition}, "
         f"{w.start_offset}, {w.next_offset}, {w.is_whole})"
@@ -335,13 +359,14 @@ def _counting_sql(
         WITH w(t, p, s, n, whole) AS (VALUES {values}),
         r AS (
             SELECT _kafka."topic" AS t, _kafka."partition" AS p, _kafka."offset" AS o,
-                   {more_columns}
+                   {number or 0} AS i, {more_columns}
             FROM {table} WHERE {condition}
         )
         SELECT r.t AS topic, r.p AS kafka_partition,
                count(*) FILTER ({_IN_WINDOW}) AS row_count,
-               count(DISTINCT r.o) FILTER ({_IN_WINDOW}) AS distinct_count,
-               {more_counts}
+               count(DISTINCT {different}) FILTER ({_IN_WINDOW}) AS distinct_count,
+               {more_counts},
+               count(*) FILTER ({_IN_WINDOW} AND r.i > 0) AS extra_rows
         FROM r LEFT JOIN w ON r.t = w.t AND r.p = w.p
         GROUP BY ALL
         """  # noqa: S608 - names and texts are quoted above, and the connection is locked

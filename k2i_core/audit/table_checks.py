@@ -168,7 +168,7 @@ def _claimed_rows(snapshot: SnapshotFacts, before: SnapshotFacts | None) -> int 
         )
     else:
         return None
-    return sum(one.totals.row_count for one in ranges)
+    return sum(one.totals.table_row_count for one in ranges)
 
 
 def judge_footers(entries: Sequence[FileEntry], footers: Mapping[str, int | str]) -> AuditAnswer:

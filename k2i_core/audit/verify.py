@@ -19,7 +19,9 @@ from k2i_core.audit.findings import Finding, FindingKind, PartitionProof, Verifi
 from k2i_core.audit.offset_set import SeenOffsets, offsets_bitmap, ranges_of
 from k2i_core.audit.offsets_read import FileOffsets, LiveFile, live_files, read_offsets
 from k2i_core.audit.proof import PartitionClaim, TopicContents, prove_partition
+from k2i_core.audit.seen_items import SeenItems
 from k2i_core.errors import ErrorKind, UnavailableError
+from k2i_core.iceberg.types import holds_items
 from k2i_core.ledger import Entry, LedgerRange, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition, Watermarks
 from k2i_core.records import dropped_name
@@ -157,6 +159,7 @@ def verify(
             contents.get(topic_partition),
             range_count_max,
             dropped.seen[topic_partition].distinct,
+            rows.items.get(topic_partition),
         )
         proofs.append(proof)
         findings += found
@@ -178,10 +181,17 @@ def _ignore(_progress: Progress) -> None:
 
 @dataclass(slots=True)
 class _TableOffsets:
-    """Everything one table says about offsets."""
+    """Everything one table says about offsets.
+
+    Attributes:
+        items: The same by the numbers of the rows, of a table with several rows of a record.
+    """
 
     seen: defaultdict[TopicPartition, SeenOffsets] = field(
         default_factory=lambda: defaultdict(SeenOffsets)
+    )
+    items: defaultdict[TopicPartition, SeenItems] = field(
+        default_factory=lambda: defaultdict(SeenItems)
     )
     foreign_row_count: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
@@ -198,11 +208,16 @@ def _read_table(
     total_count = sum(file.row_count for file in files)
     done_count = 0
     offsets = _TableOffsets()
+    with_items = target_table is None and holds_items(table.schema())
     notify(Progress(stage, 0, total_count))
     for file in files:
         try:
             for batch in read_offsets(
-                table.io, file, target_table=target_table, since_sequence_numbers=since
+                table.io,
+                file,
+                target_table=target_table,
+                since_sequence_numbers=since,
+                with_items=with_items,
             ):
                 _take(offsets, batch)
                 done_count += batch.row_count
@@ -212,13 +227,18 @@ def _read_table(
         except OSError as error:
             message = f"data file path={file.path} cannot be read; check the store and call again"
             raise UnavailableError(message, kind=ErrorKind.STORAGE_UNAVAILABLE) from error
+    for topic_partition, items in offsets.items.items():
+        offsets.seen[topic_partition] = items.offsets()
     return offsets
 
 
 def _take(offsets: _TableOffsets, batch: FileOffsets) -> None:
     offsets.foreign_row_count += batch.foreign_row_count
     for partition in batch.partitions:
-        offsets.seen[partition.topic_partition].add(partition.offsets)
+        if partition.items is None:
+            offsets.seen[partition.topic_partition].add(partition.offsets)
+        else:
+            offsets.items[partition.topic_partition].add(partition.offsets, partition.items)
 
 
 def _unreadable(file: LiveFile, error: Exception) -> Finding:

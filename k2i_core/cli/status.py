@@ -79,7 +79,7 @@ def _document(
                 "next_offset": next_offset,
                 "high_watermark": mark.high if mark else None,
                 "lag": max(0, mark.high - next_offset) if mark else None,
-                "rows": totals.row_count,
+                "rows": totals.table_row_count,
                 "dead_letters": totals.dead_letter_count,
                 "tombstones": totals.tombstone_count,
                 "lost": totals.lost_count,

@@ -76,14 +76,16 @@ def run_verification(pipeline: Pipeline, *, with_topic: bool) -> Verification:
 
 def print_verification(verification: Verification) -> None:
     """Print the figures of every Kafka partition, then the verdict and what contradicts it."""
-    # Most pipelines filter nothing.
+    # Most pipelines filter nothing, and make one row of a record.
     has_filtered = any(proof.claimed.filtered_count for proof in verification.partitions)
+    has_several = any(proof.claimed.extra_row_count for proof in verification.partitions)
     print_table(
         (
             "kafka partition",
             "first",
             "next",
             "rows",
+            *(("of records",) if has_several else ()),
             "dead letters",
             "replayed",
             "dropped",
@@ -97,6 +99,7 @@ def print_verification(verification: Verification) -> None:
                 f"{proof.first_offset:,}",
                 f"{proof.next_offset:,}",
                 f"{proof.row_count:,}",
+                *((f"{proof.claimed.row_count:,}",) if has_several else ()),
                 f"{proof.dead_letter_count:,}",
                 f"{proof.replayed_count:,}",
                 f"{proof.dropped_count:,}",

@@ -21,7 +21,7 @@ from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
-from k2i_core.config.transforms import Transform
+from k2i_core.config.transforms import Transform, check_steps
 from k2i_core.config.units import bounded_count
 from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
@@ -97,7 +97,7 @@ class Pipeline(Section):
         description="Where rows go and how they lie there.",
         examples=[{"identifier": "sales.orders"}],
     )
-    transforms: tuple[Transform, ...] = Field(
+    transforms: Annotated[tuple[Transform, ...], AfterValidator(check_steps)] = Field(
         default=(),
         description="What is made of the columns of the records, step by step. table.columns are "
         "then those of the records, and the table's follow from them.",
@@ -195,6 +195,11 @@ class Pipeline(Section):
     def group_id(self) -> str:
         """Consumer group that shows the committed offsets to lag tools."""
         return self.kafka.group_id or f"k2i-{self.name}"
+
+    @property
+    def explodes(self) -> bool:
+        """Whether a record may become several rows."""
+        return any(step.explode is not None for step in self.transforms)
 
     @property
     def lead(self) -> RoutedTable | None:

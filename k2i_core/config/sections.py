@@ -124,7 +124,7 @@ class Flush(Section):
         examples=["128MiB"],
     )
     max_rows: Annotated[int, bounded_count(1, 10**9)] = Field(
-        default=1_000_000, description="Rows.", examples=[1_000_000]
+        default=1_000_000, description="Records.", examples=[1_000_000]
     )
     max_buffered_bytes: Annotated[int, bounded_size("64KiB", "1TiB")] = Field(
         default=256 * MIB,

@@ -4,8 +4,8 @@ Each entry of the list is one step with one key. Whether the columns exist, and 
 computed, is for `validate` and for the start of a worker: only the engine knows the types.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, TypeAlias, cast
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -29,6 +30,7 @@ from k2i_core.config.settings import (
     not_supported_yet,
     refused_keys,
 )
+from k2i_core.config.units import bounded_count
 from k2i_core.errors import ConfigError
 from k2i_core.schema.iceberg_types import FixedType, IcebergType, is_nested
 from k2i_core.schema.type_texts import parse_type, type_text
@@ -165,8 +167,8 @@ def _refusal_of_constant(value: object) -> str | None:
 def _refusal_of_name(name: str) -> str | None:
     if not name:
         return "a column needs a name"
-    if name.casefold() == "_kafka":
-        return f"{quoted(name)} is the column that k2i adds itself; choose another name"
+    if name.casefold() in ("_kafka", "_kafka_item"):
+        return f"{quoted(name)} is a column that k2i adds itself; choose another name"
     return None
 
 
@@ -232,20 +234,51 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _check_one_name(name: str) -> str:
+    _check_name(name)
+    return name
+
+
 def _check_filter(sql: str) -> str:
     _check_sql("filter", sql)
     return sql
 
 
-def _refuse_later(key: str) -> Callable[[object], object]:
-    def refuse(_: object) -> object:
-        message = f"{key} is not supported yet; write one of {', '.join(STEPS)}"
-        raise not_supported_yet(message)
-
-    return refuse
+def _read_explode(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
 
 
 _Names: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_check_names)]
+
+EXPLODED_ROWS_MAX = 100_000
+"""As many rows as a record may become. More would take a proof of the table more memory than there
+is: it holds a set of offsets for each of them."""
+
+
+class Explode(Section):
+    """One row for each element of a list; `explode: items` is `explode: {column: items}`."""
+
+    column: Annotated[str, AfterValidator(_check_one_name)] = Field(
+        description="Column of a list; it becomes a column of its elements.", examples=["items"]
+    )
+    empty: Literal["filter", "row"] = Field(
+        default="filter",
+        description="What becomes of a record whose list is empty or null: it is filtered, or one "
+        "row with null in that column.",
+        examples=["row"],
+    )
+    max_rows: Annotated[int, bounded_count(1, EXPLODED_ROWS_MAX)] = Field(
+        default=1_000,
+        description="A record with more elements is a dead letter (too_many_rows).",
+        examples=[10_000],
+    )
+
+
+_Explode: TypeAlias = Annotated[
+    Explode,
+    BeforeValidator(_read_explode),
+    WithJsonSchema({"anyOf": [{"type": "string"}, Explode.model_json_schema()]}),
+]
 
 
 class Transform(Section):
@@ -303,8 +336,11 @@ class Transform(Section):
         "inside them, too.",
         examples=[["customer"]],
     )
-    explode: Annotated[object, BeforeValidator(_refuse_later("explode"))] = Field(
-        default=None, description="Not supported yet.", exclude=True
+    explode: _Explode | None = Field(
+        default=None,
+        description="Column of a list of which each element becomes a row, the other columns "
+        "repeated; one such step a pipeline.",
+        examples=["items", {"column": "items", "empty": "row"}],
     )
 
     @model_validator(mode="after")
@@ -337,4 +373,14 @@ STEPS = (
     "kafka",
     "filter",
     "flatten",
+    "explode",
 )
+
+
+def check_steps(steps: tuple[Transform, ...]) -> tuple[Transform, ...]:
+    """Refuse a list of steps that cannot follow each other."""
+    exploding = [one for one in steps if one.explode is not None]
+    if len(exploding) > 1:
+        message = "explode is there more than once, which is not supported yet"
+        raise not_supported_yet(message)
+    return steps

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar, cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from pyiceberg.table import Table
 
@@ -42,7 +44,14 @@ from k2i_core.ingest.decoding import (
 from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms, no_schemas
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.writer import RollingWriter
-from k2i_core.records import KAFKA_COLUMN, DecodedBatch, PolledBatch, WrittenFile
+from k2i_core.records import (
+    ITEM_COLUMN,
+    KAFKA_COLUMN,
+    DecodedBatch,
+    PolledBatch,
+    WrittenFile,
+    has_items,
+)
 
 ATTEMPTS_MAX = 5
 """How often others may come between. More keeps two replays busy with each other's rows; fewer
@@ -221,6 +230,7 @@ class _Attempt:
         self._writer: RollingWriter | None = None
         self._files: list[WrittenFile] = []
         self._counts: Counter[TopicPartition] = Counter()
+        self._extra_row_counts: Counter[TopicPartition] = Counter()
         self._failing: Counter[str] = Counter()
 
     def run(self) -> ReplayReport:
@@ -277,11 +287,13 @@ class _Attempt:
         self._failing.update(error_classes)
         if filtered_count := sum(r.counts.filtered_count for r in decoded.ranges):
             self._failing["filtered"] += filtered_count
-        new_rows = decoded.rows if self._room is None else decoded.rows.slice(0, self._room)
+        new_rows = decoded.rows if self._room is None else _first(decoded.rows, self._room)
         if not new_rows.num_rows:
             return
-        for topic_partition, index, _ in places_of(new_rows):
-            self._counts[topic_partition] += len(index)
+        for topic_partition, _, offsets in places_of(new_rows):
+            record_count = len(np.unique(offsets))
+            self._counts[topic_partition] += record_count
+            self._extra_row_counts[topic_partition] += len(offsets) - record_count
         if not self._dry_run:
             if self._writer is None:
                 self._writer = self._open_writer()
@@ -330,8 +342,11 @@ class _Attempt:
         assert self._view.head_snapshot_id is not None
         assert self._loaded.entry is not None
         counts = {tp: count for tp, count in self._counts.items() if count}
-        assert sum(counts.values()) == sum(file.row_count for file in self._files)
-        chosen = Replay(self._view.head_snapshot_id, self._loaded.entry, counts, tuple(self._files))
+        extra = self._extra_row_counts
+        row_count = sum(file.row_count for file in self._files)
+        assert sum(counts.values()) + extra.total() == row_count
+        head, entry, files = self._view.head_snapshot_id, self._loaded.entry, tuple(self._files)
+        chosen = Replay(head, entry, counts, files, extra)
         report = self._parts.target.operate(
             REPLAY_OPERATION, lambda view, stored: decide_replay(view, stored, chosen)
         )
@@ -340,9 +355,18 @@ class _Attempt:
             "dead letters replayed",
             table=self._loaded.target_name,
             snapshot_id=report.snapshot_id,
-            row_count=sum(counts.values()),
+            row_count=row_count,
         )
         return report.snapshot_id
+
+
+def _first(rows: pa.RecordBatch, record_count: int) -> pa.RecordBatch:
+    """Return the rows of the first records."""
+    if not has_items(rows.schema):
+        return rows.slice(0, record_count)
+    numbers = pc.struct_field(rows.column(ITEM_COLUMN), "number").to_numpy()
+    starts = [*np.flatnonzero(numbers == 0), rows.num_rows]
+    return rows.slice(0, int(starts[min(record_count, len(starts) - 1)]))
 
 
 def _table_of(committer: TableCommitter) -> Table:

@@ -255,6 +255,7 @@ def _totals(counted: CountedRange) -> Totals:
         counts.dead_letter_count,
         counts.filtered_count,
         counts.tombstone_count,
+        extra_row_count=counts.extra_row_count,
     )
 
 

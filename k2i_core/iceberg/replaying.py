@@ -11,7 +11,7 @@ carries the new totals. Keeps I1: a dead letter becomes a row once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import NoReturn
 
@@ -33,14 +33,18 @@ class Replay:
     Attributes:
         head_snapshot_id: The head of that load.
         entry: Its ledger.
-        counts: Kafka partition → rows in `files`.
+        counts: Kafka partition → records in `files`.
         files: Not in any snapshot yet.
+        extra_row_counts: Kafka partition → rows in `files` beyond the first one of their record.
     """
 
     head_snapshot_id: int
     entry: Entry
     counts: Mapping[TopicPartition, int]
     files: tuple[WrittenFile, ...]
+    extra_row_counts: Mapping[TopicPartition, int] = field(
+        default_factory=dict[TopicPartition, int]
+    )
 
 
 def decide_replay(view: TableView, stored: Entry | None, replay: Replay) -> Decision:
@@ -68,7 +72,8 @@ def decide_replay(view: TableView, stored: Entry | None, replay: Replay) -> Deci
         chosen = then.totals.get(topic_partition, Totals())
         if before.replayed_count != chosen.replayed_count:
             _look_again(f"dead letters of {topic_partition} were replayed")
-        totals[topic_partition] = before.replayed(count)
+        extra_row_count = replay.extra_row_counts.get(topic_partition, 0)
+        totals[topic_partition] = before.replayed(count, extra_row_count)
         if totals[topic_partition].dead_letter_count < 0:
             message = f"more rows than dead letters: {topic_partition} rows={count}"
             raise CorruptionError(message, kind=ErrorKind.LEDGER_UNREADABLE)

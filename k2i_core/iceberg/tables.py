@@ -36,8 +36,8 @@ from k2i_core.errors import (
 )
 from k2i_core.iceberg.column_names import names_properties, table_columns
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.types import iceberg_schema, iceberg_type
-from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE
+from k2i_core.iceberg.types import holds_items, iceberg_schema, iceberg_type
+from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE, has_items
 from k2i_core.schema.changes import (
     AddColumn,
     Change,
@@ -143,7 +143,8 @@ def create_or_adopt(
     Raises:
         IncompatibleSchemaError: The existing table does not fit; the message says what, column by
             column.
-        ConfigError: Settings that cannot be, or a table of another format version.
+        ConfigError: Settings that cannot be, or a table of another format version, or one that
+            holds another number of rows of a record.
         UnavailableError: The catalog did not answer; call again.
 
     """
@@ -219,6 +220,29 @@ def check_layout(row_schema: pa.Schema, settings: TableSettings) -> None:
     _sort_order(schema, settings.sort_by)
 
 
+def check_items(table: Table, *, explodes: bool) -> None:
+    """Refuse to begin, or to end, making several rows of a record once a table has commits.
+
+    Raises:
+        ConfigError: The pipeline needs a table of its own, or its former steps.
+
+    """
+    is_exploded = holds_items(table.schema())
+    if is_exploded == explodes or not table.metadata.snapshots:
+        return
+    name = ".".join(table.name())
+    holds, makes, instead = (
+        ("several rows of a record", "none of the transforms is explode", "put explode back")
+        if is_exploded
+        else ("one row of each record", "the transforms explode records", "take explode out")
+    )
+    message = (
+        f"table={name} holds {holds}, and {makes}: let table.identifier name a new table, which is "
+        f"filled from kafka.start on, or {instead}"
+    )
+    raise ConfigError(message)
+
+
 def load_if_exists(catalog: Catalog, identifier: str) -> Table | None:
     """Load a table; None while there is none.
 
@@ -278,6 +302,7 @@ def _evolve(
     for _ in range(RACE_COUNT_MAX):
         with translated(f"load table {identifier}"):
             table = catalog.load_table(identifier)
+        check_items(table, explodes=has_items(wanted))
         current = table_columns(table)
         needed = diff(
             current,

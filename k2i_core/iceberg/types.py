@@ -13,7 +13,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, NestedField, PrimitiveType
 
 from k2i_core.errors import ConfigError
-from k2i_core.records import KAFKA_COLUMN, TIMESTAMP_TYPE
+from k2i_core.records import ITEM_COLUMN, ITEM_TYPE, KAFKA_COLUMN, TIMESTAMP_TYPE
 from k2i_core.schema.arrow_types import from_arrow
 
 FIELD_ID_KEY = b"PARQUET:field_id"
@@ -46,6 +46,11 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     # Last whatever the table's order: other engines add columns behind it, and rows end with it.
     ordered = sorted(schema.fields, key=lambda field: field.name == KAFKA_COLUMN)
     return pa.schema([arrow_field(field) for field in ordered])
+
+
+def holds_items(schema: Schema) -> bool:
+    """Tell whether a table of these columns holds several rows of a record."""
+    return {f"{ITEM_COLUMN}.{leaf.name}" for leaf in ITEM_TYPE} <= set(schema.column_names)
 
 
 def arrow_field(field: NestedField) -> "pa.Field[Any]":

@@ -163,10 +163,11 @@ def decode_batch(
         made = settings.transforms.apply(rows, settings.transforms.hide(origin))
         rows, origin = made.rows, made.origin
         failures += _note_gone(made, kept, kinds)
+        kept = kept if made.row_indices is None else kept[_numpy(made.row_indices)]
     return DecodedBatch(
         rows=rows.append_column(pa.field(KAFKA_COLUMN, KAFKA_TYPE), origin),
         dead_letters=_dead_letters(records, sorted(failures), settings, now_ms),
-        ranges=_count(polled, kinds),
+        ranges=_count(polled, kinds, kept),
         byte_count=polled.byte_count,
     )
 
@@ -261,14 +262,24 @@ def fingerprint(stage: str, failure: DecodeFailure) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRange, ...]:
-    """Count kinds and bytes per Kafka partition, with bincounts over (topic, partition, kind)."""
+def _count(
+    polled: PolledBatch, kinds: npt.NDArray[np.uint8], row_records: npt.NDArray[np.int64]
+) -> tuple[CountedRange, ...]:
+    """Count kinds, bytes and rows per Kafka partition, by bincounts over (topic, partition, kind).
+
+    Args:
+        polled: n records.
+        kinds: What became of each.
+        row_records: Which of them each row is made of.
+
+    """
     names, topic_codes = _topic_codes(polled)
     partitions = _numpy(polled.records.column("partition")).astype(np.int64)
     width = 1 + max((r.topic_partition.kafka_partition for r in polled.ranges), default=0)
     places = topic_codes * width + partitions
     place_count = len(names) * width
     counts = np.bincount(places * len(KINDS) + kinds, minlength=place_count * len(KINDS))
+    row_counts = np.bincount(places[row_records], minlength=place_count)
     # Exact, because a poll holds far less than 2**53 bytes.
     bytes_ = np.bincount(places, weights=byte_counts(polled.records), minlength=place_count)
     counted: list[CountedRange] = []
@@ -290,6 +301,7 @@ def _count(polled: PolledBatch, kinds: npt.NDArray[np.uint8]) -> tuple[CountedRa
                     filtered_count=int(filtered),
                     tombstone_count=int(tombstones),
                     byte_count=int(bytes_[place]),
+                    extra_row_count=int(row_counts[place] - rows),
                 ),
             )
         )

@@ -159,7 +159,8 @@ class GenerationFiles:
             files = self._of(one)
             files.close_writer()
             ranges, written = files.ranges(self._read), tuple(files.closed)
-            assert sum(f.row_count for f in written) == sum(r.counts.row_count for r in ranges)
+            row_count = sum(r.counts.table_row_count for r in ranges)
+            assert sum(f.row_count for f in written) == row_count
             generation = Generation(self._number, ranges, written, (), first_polled_boot_seconds)
             parts.append((one, generation))
         dead_letter_files: tuple[WrittenFile, ...] = ()

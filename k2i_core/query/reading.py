@@ -65,6 +65,8 @@ class PipelineTable:
     def lookup(self, key: str | bytes | int, column: str = KEY_COLUMN) -> pa.Table:
         """Return the newest row with this key, or no row.
 
+        Where transforms make several rows of a record, those of the newest record with this key.
+
         Args:
             key: Text is taken as UTF-8 where the column holds bytes, as Kafka's keys do.
             column: Kafka's key, or any other column.

@@ -31,7 +31,7 @@ from k2i_core.parquet.conform import Conformer
 from k2i_core.query.cold import ColdTable, arrow_filter, load_cold, parse_filter
 from k2i_core.query.hot_rows import hot_batches
 from k2i_core.query.seam import Seam, find_seam
-from k2i_core.records import KAFKA_COLUMN
+from k2i_core.records import ITEM_COLUMN, KAFKA_COLUMN, has_items
 from k2i_core.schema.identity import in_names_of, relabelled
 
 ATTEMPTS_MAX = 4
@@ -264,6 +264,8 @@ class UnionTable:
     def lookup(self, key: str | bytes | int, column: str = KEY_COLUMN) -> pa.Table:
         """Return the newest row with this key, or no row; hot rows first.
 
+        Where a record is several rows, those of the newest record that have this key.
+
         Newest is the highest offset of a Kafka partition; records with one key are in one
         partition unless the producer decides otherwise.
 
@@ -370,7 +372,10 @@ def _inner(column: "pa.Array[Any]", names: Sequence[str]) -> "pa.Array[Any]":
 
 
 def _newest(rows: pa.Table) -> pa.Table:
-    """Return the row with the highest timestamp, and of those the highest offset."""
+    """Return the row with the highest timestamp, and of those the highest offset.
+
+    Where a record is several rows, those of this record, in their order.
+    """
     if rows.num_rows <= 1:
         return rows
     origin = rows.column(KAFKA_COLUMN).combine_chunks()
@@ -382,4 +387,15 @@ def _newest(rows: pa.Table) -> pa.Table:
         }
     )
     newest_first = order.sort_by([("timestamp", "descending"), ("offset", "descending")])
-    return rows.take(newest_first.column("row").slice(0, 1))
+    newest = rows.take(newest_first.column("row").slice(0, 1))
+    return _of_same_record(rows, newest) if has_items(rows.schema) else newest
+
+
+def _of_same_record(rows: pa.Table, one: pa.Table) -> pa.Table:
+    """Return the rows of the record that one of them is of."""
+    origin, of_one = (t.column(KAFKA_COLUMN).combine_chunks() for t in (rows, one))
+    for name in ("topic", "partition", "offset"):
+        is_same = pc.equal(pc.struct_field(origin, name), pc.struct_field(of_one, name)[0])
+        rows, origin = rows.filter(is_same), origin.filter(is_same)
+    numbers = pc.struct_field(rows.column(ITEM_COLUMN).combine_chunks(), "number")
+    return rows.take(pc.sort_indices(numbers))

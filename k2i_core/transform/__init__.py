@@ -14,8 +14,9 @@ table's columns are whatever the last step leaves, so that they follow when the 
 What every step here guarantees:
 
 - *Row-wise.* What becomes of a record depends on that record alone, and on nothing that changes:
-  read again, it gives the same row. So SQL has no aggregates, no windows, no clock and no chance.
-- *Exact isolation.* A record that a step cannot take is a fault, and no record beside it is.
+  read again, it gives the same rows. So SQL has no aggregates, no windows, no clock and no chance.
+- *Exact isolation.* A record that a step cannot take is a fault, and no record beside it is. Where
+  a record became several rows, one that fails takes the others with it.
 - *Columnar.* No Python per record, but for `jmespath`; a fault costs a second query, not a search.
 - *No values in messages.* A fault names the step and the column.
 
@@ -27,5 +28,6 @@ What every step here guarantees:
 | `sql_steps` | `cast`, `sql`, `filter` |
 | `privacy` | what is left of values that must not be written |
 | `json_paths` | `jmespath` |
+| `exploding` | `explode`, and which of the rows of its record each row is |
 | `chain` | steps in order, planned for a schema |
 """

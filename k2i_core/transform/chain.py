@@ -8,10 +8,18 @@ import numpy as np
 import pyarrow as pa
 
 from k2i_core.errors import ConfigError
-from k2i_core.records import DecodeFailure, TransformedRows
+from k2i_core.records import ITEM_COLUMN, ITEM_TYPE, DecodeFailure, TransformedRows
 from k2i_core.schema.tags import Steps
+from k2i_core.transform.exploding import Explode, with_items
 from k2i_core.transform.privacy import Action, Privacy
-from k2i_core.transform.steps import Fault, Integers, NameTakenError, Outcome, Step
+from k2i_core.transform.steps import (
+    Fault,
+    Integers,
+    NameTakenError,
+    Outcome,
+    Step,
+    check_distinct,
+)
 
 NAME_TAKEN = "name_taken"
 
@@ -36,6 +44,9 @@ class Chain:
         """Bind steps, of which each was made for the columns that the one before leaves."""
         self.steps = steps
         self.schema = steps[-1][1].schema if steps else schema
+        self._makes_several = any(isinstance(step, Explode) for _, step in steps)
+        if self._makes_several:
+            self.schema = self.schema.append(pa.field(ITEM_COLUMN, ITEM_TYPE))
 
     def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> TransformedRows:
         """Make n rows of records into rows of the table."""
@@ -43,13 +54,22 @@ class Chain:
         failures: dict[int, DecodeFailure] = {}
         for key, step in self.steps:
             outcome = step.apply(rows, origin)
-            for index, (error_class, reason) in outcome.faults.items():
+            for index, (error_class, reason) in sorted(outcome.faults.items()):
                 place = index if places is None else int(places[index])
-                failures[place] = DecodeFailure(place, error_class, f"{key}: {reason}")
+                # The first row of a record that fails says why the record does.
+                failure = DecodeFailure(place, error_class, f"{key}: {reason}")
+                failures.setdefault(place, failure)
             rows = outcome.rows
             if outcome.places is not None:
                 places = outcome.places if places is None else places[outcome.places]
                 origin = origin.take(pa.array(outcome.places, pa.int64()))
+        if self._makes_several:
+            assert places is not None
+            if failures:
+                is_whole = ~np.isin(places, list(failures))
+                mask = pa.array(is_whole)
+                rows, origin, places = rows.filter(mask), origin.filter(mask), places[is_whole]
+            rows = with_items(rows, places)
         return TransformedRows(
             rows=rows,
             origin=origin,
@@ -145,7 +165,17 @@ def _plan(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | No
         privacy.check(of_records | made, [*schema.names, *current.names])
         if made:
             steps.append(("privacy", privacy.protect(current, made, {})))
+    for key, step in steps:
+        if isinstance(step, Explode):
+            _check_item_column(current, key)
     return Chain(schema, steps)
+
+
+def _check_item_column(schema: pa.Schema, key: str) -> None:
+    try:
+        check_distinct(schema.names, [ITEM_COLUMN])
+    except NameTakenError as error:
+        raise NameTakenError(error.column, key) from error
 
 
 def _plan_around(schema: pa.Schema, declared: Sequence[Declared], privacy: Privacy | None) -> Chain:

@@ -38,7 +38,8 @@ class Outcome:
 
     Attributes:
         rows: m rows × the step's columns.
-        places: Which of the n each of them is made of, ascending; None for all.
+        places: Which of the n each of them is made of, ascending; several are made of one where the
+            step makes several. None where each is made of its own.
         faults: Which of the others failed; the rest of them is filtered.
     """
 

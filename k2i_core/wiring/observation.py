@@ -206,7 +206,7 @@ class WorkerObservation:
                 # Of several tables one says how far the topic was read, each what it got.
                 offset_count=len(counted.offsets) if leads else 0,
                 next_offset=counted.offsets.next_offset,
-                row_count=c.row_count,
+                row_count=c.table_row_count,
                 dead_letter_count=c.dead_letter_count,
                 filtered_count=0 if self._is_one_of_several else c.filtered_count,
                 tombstone_count=c.tombstone_count,
@@ -214,7 +214,7 @@ class WorkerObservation:
             )
         self._metrics.table_filled(
             report.table or self._table,
-            row_count=counts.row_count,
+            row_count=counts.table_row_count,
             dead_letter_count=counts.dead_letter_count,
         )
         self._count_commits(report)
@@ -228,7 +228,7 @@ class WorkerObservation:
             table=report.table or self._table,
             snapshot_id=report.commit.snapshot_id,
             generation=generation.number,
-            row_count=counts.row_count,
+            row_count=counts.table_row_count,
             dead_letter_count=counts.dead_letter_count,
             tombstone_count=counts.tombstone_count,
             file_count=len(generation.files),

@@ -16,6 +16,7 @@ from k2i_core.decode.growth import grown
 from k2i_core.errors import ConfigError, CorruptionError, ErrorKind
 from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.properties import change_property
+from k2i_core.iceberg.tables import check_items
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.arrow_types import from_arrow, to_arrow_schema
 from k2i_core.schema.iceberg_types import StructType
@@ -61,6 +62,7 @@ class RecordColumns:
                 formats.tell_schemas(tags.learn)
             self.transforms = transforms_of(pipeline, tags)
         self._declared = declared_schema(pipeline)
+        self._explodes = pipeline.explodes
         if self.transforms is not None and self._declared is not None:
             self.transforms.check(self._declared)
 
@@ -68,9 +70,12 @@ class RecordColumns:
         """Return the columns of the records that a table's rows are made of.
 
         Raises:
+            ConfigError: It holds several rows of a record and the pipeline makes one, or the other
+                way round.
             CorruptionError: The property was changed by somebody else.
 
         """
+        check_items(table, explodes=self._explodes)
         own = without_kafka(table_columns(table))
         if self.transforms is None:
             return own

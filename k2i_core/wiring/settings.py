@@ -30,6 +30,10 @@ FRESH_LINGER_SECONDS = 0.005
 """How long a poll waits for more records when rows are read before their commit. Larger shows them
 later; smaller makes more and smaller batches at a few thousand records a second."""
 
+EXPLODING_POLL_BYTES = 1024 * 1024
+"""How much a poll takes where each record may become many rows, which all are in memory at once.
+Larger holds more of them; smaller pays the fixed cost of a batch more often."""
+
 
 def catalog_opener(pipeline: Pipeline) -> Callable[[], Catalog]:
     """Return what opens the catalog: once per thread that uses it."""
@@ -49,7 +53,9 @@ def kafka_settings(pipeline: Pipeline) -> KafkaSettings:
         properties=section.properties.reveal(),
     )
     if pipeline.hot.enabled:
-        return replace(settings, poll_linger_seconds=FRESH_LINGER_SECONDS)
+        settings = replace(settings, poll_linger_seconds=FRESH_LINGER_SECONDS)
+    if pipeline.explodes:
+        settings = replace(settings, poll_bytes_max=EXPLODING_POLL_BYTES)
     return settings
 
 

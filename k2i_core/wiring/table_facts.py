@@ -34,6 +34,7 @@ from k2i_core.audit.row_audit import (
 from k2i_core.audit.table_checks import FileColumn, TableColumn
 from k2i_core.audit.table_delta import FileEntry, TableDelta
 from k2i_core.errors import ConfigError
+from k2i_core.iceberg.types import holds_items
 from k2i_core.offsets import TopicPartition
 from k2i_core.query.committed import QueryLimits
 from k2i_core.query.data_files import ColumnOfFile, TableFiles
@@ -196,11 +197,16 @@ class TableFacts:
         found: dict[TopicPartition, PartitionCount] = {}
         for number in range(count):
             part = (number, count)
-            sql = rows_sql(source, self._scope, required_columns, offsets_slice=part)
+            sql = rows_sql(
+                source,
+                self._scope,
+                required_columns,
+                offsets_slice=part,
+                holds_items=holds_items(self._table.schema()),
+            )
             for topic, kafka_partition, *counts in self._row_files.fetch(sql):
                 tp = TopicPartition(topic, kafka_partition)
-                row_count, distinct_count, strays, nulls, repeated = counts
-                one = PartitionCount(tp, row_count, distinct_count, strays, nulls, repeated)
+                one = PartitionCount(tp, *counts)
                 found[tp] = found[tp].plus(one) if tp in found else one
         return tuple(found.values())
 

@@ -12,6 +12,7 @@ from k2i_core.schema.arrow_types import to_arrow
 from k2i_core.schema.tags import Steps
 from k2i_core.transform import sql_steps, steps
 from k2i_core.transform.chain import Declared, Transforms
+from k2i_core.transform.exploding import explode
 from k2i_core.transform.json_paths import json_paths
 from k2i_core.transform.privacy import Action, Privacy, PrivacyRules, nothing_tagged
 from k2i_core.transform.sql_engine import SqlEngine
@@ -61,7 +62,9 @@ def _rules(section: PrivacySection, tagged: Callable[[], Mapping[Steps, Action]]
     )
 
 
-def _maker(one: Transform, engine: SqlEngine) -> Callable[[pa.Schema], Step]:  # noqa: PLR0911 - one return a step
+def _maker(  # noqa: C901, PLR0911 - one return a step
+    one: Transform, engine: SqlEngine
+) -> Callable[[pa.Schema], Step]:
     if one.rename is not None:
         return partial(steps.rename, names=one.rename)
     if one.drop is not None:
@@ -81,5 +84,12 @@ def _maker(one: Transform, engine: SqlEngine) -> Callable[[pa.Schema], Step]:  #
         return partial(steps.kafka, names=one.kafka)
     if one.flatten is not None:
         return partial(steps.flatten, names=one.flatten)
+    if (section := one.explode) is not None:
+        return partial(
+            explode,
+            name=section.column,
+            keeps_empty=section.empty == "row",
+            row_count_max=section.max_rows,
+        )
     assert one.filter is not None
     return partial(sql_steps.keep_where, engine, text=one.filter)

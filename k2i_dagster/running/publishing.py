@@ -158,7 +158,7 @@ class Publisher:
     ) -> dg.AssetMaterialization:
         counts = flushed.counts
         metadata: dict[str, Any] = {
-            "rows": counts.row_count,
+            "rows": counts.table_row_count,
             "dead_letters": counts.dead_letter_count,
             "tombstones": counts.tombstone_count,
             "bytes": flushed.byte_count,
@@ -176,7 +176,7 @@ class Publisher:
         if lag is not None:
             metadata["lag_messages"] = sum(lag.values())
         if state is not None:
-            metadata["dagster/row_count"] = state.totals.row_count
+            metadata["dagster/row_count"] = state.totals.table_row_count
             metadata["metadata_location"] = state.metadata_location
             if state.columns != self._columns:
                 metadata[COLUMN_SCHEMA] = table_schema(state.columns)
@@ -303,7 +303,7 @@ def _line(pipeline: Pipeline, flushed: Flushed, lag: Mapping[TopicPartition, int
     counts = flushed.counts
     flushes = "1 flush" if flushed.flush_count == 1 else f"{flushed.flush_count} flushes"
     parts = [
-        f"{counts.row_count:,} rows into {pipeline.table.identifier} in {flushes}",
+        f"{counts.table_row_count:,} rows into {pipeline.table.identifier} in {flushes}",
         *([_dead_letters(counts)] if counts.dead_letter_count else []),
         f"lag {sum(lag.values()):,} messages" if lag is not None else "lag not known",
         f"at most {flushed.freshness_seconds_max:.1f} s from read to committed",

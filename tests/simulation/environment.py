@@ -210,10 +210,12 @@ class Environment:
             first_gap = next(gaps, RECORD_COUNT)
             n = max([o + 1 for o in held if o < first_gap], default=0)
             next_offsets[tp] = n
+            in_rows = [o for o in range(n) if rows[tp][o]]
             totals[tp] = Totals(
-                row_count=sum(1 for o in range(n) if rows[tp][o]),
+                row_count=len(in_rows),
                 dead_letter_count=sum(1 for o in range(n) if dead[tp][o] and self._is_due(tp, o)),
                 tombstone_count=sum(1 for o in range(n) if not self._is_due(tp, o)),
+                extra_row_count=world.extra_rows(in_rows),
             )
         identity = Identity(PIPELINE, world.broker.cluster_id, world.broker.topic_ids)
         rules = RULES if len(world.targets) > 1 else ""

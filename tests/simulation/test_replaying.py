@@ -5,14 +5,15 @@ Method: a seed chooses what happens next: a worker appends, a take-over, a rewin
 (perhaps at an old load) and writes files, somebody commits what was chosen long ago. Answers are
 lost, late or wrong, and others act while a request is on its way. The commit loop and the decision
 are the real ones, the table is in memory; after every step rows, dead letters and ledger are
-compared. The rules are shown to be needed by taking each out.
+compared. A record is one, two or three rows, in one file. The rules are shown to be needed by
+taking each out.
 """
 
 import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -38,6 +39,7 @@ from tests.fakes.faults import FaultyGateway, Reply
 from tests.fakes.memory_files import written_file
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_table import MemoryTable, Request, Version
+from tests.fakes.several_rows import extra_rows
 from tests.fakes.time_and_ids import CountingIds, ScriptedClock
 
 PARTITION = TopicPartition("orders", 0)
@@ -119,7 +121,11 @@ class World:
         start = entry.checkpoint.next_offsets[PARTITION]
         offsets = range(start, start + self.random.randint(1, 9))
         rows = frozenset(o for o in offsets if not is_dead(o))
-        counts = RangeCounts(row_count=len(rows), dead_letter_count=len(offsets) - len(rows))
+        counts = RangeCounts(
+            row_count=len(rows),
+            dead_letter_count=len(offsets) - len(rows),
+            extra_row_count=extra_rows(rows),
+        )
         ranges = (CountedRange(OffsetRange(PARTITION, start, offsets.stop), counts),)
         with suppress(FencedError):
             self.committer().append(self.owner, ranges, (self.file(rows),) if rows else ())
@@ -140,8 +146,8 @@ class World:
         taken = frozenset(self.random.sample(open_, min(len(open_), self.random.randint(1, 4))))
         if taken and version.head is not None:
             counts = {PARTITION: len(taken)}
-            files = (self.file(taken),)
-            self.chosen.append(rules.Replay(version.head, state.entry, counts, files))
+            files, extra = (self.file(taken),), {PARTITION: extra_rows(taken)}
+            self.chosen.append(rules.Replay(version.head, state.entry, counts, files, extra))
 
     def commit_chosen(self) -> None:
         if not self.chosen:
@@ -164,7 +170,8 @@ class World:
     def file(self, offsets: frozenset[int]):
         path = f"file-{len(self.rows_of)}"
         self.rows_of[path] = offsets
-        return written_file(path, len(offsets), created_boot_seconds=self.clock.boot_seconds())
+        row_count = len(offsets) + extra_rows(offsets)
+        return written_file(path, row_count, created_boot_seconds=self.clock.boot_seconds())
 
     @property
     def entry(self) -> Entry:
@@ -179,7 +186,12 @@ class World:
         end = entry.checkpoint.next_offsets[PARTITION]
         replayed = sum(map(is_dead, rows))
         dead = sum(map(is_dead, range(end)))
-        expected = Totals(len(rows), dead - replayed, replayed_count=replayed)
+        expected = Totals(
+            len(rows),
+            dead - replayed,
+            replayed_count=replayed,
+            extra_row_count=extra_rows(rows),
+        )
         faults = {
             "doubled": [offset for offset, count in rows.items() if count > 1],
             "lost": {o for o in range(end) if not is_dead(o)} - set(rows),
@@ -206,22 +218,13 @@ def test_no_dead_letter_becomes_a_row_twice_and_the_ledger_says_how_many_did() -
 def without_the_count(view: TableView, stored: Entry | None, replay: rules.Replay) -> Decision:
     assert stored is not None
     then = {**replay.entry.totals, **stored.totals}
-    return DECIDE(
-        view,
-        stored,
-        rules.Replay(
-            replay.head_snapshot_id,
-            Entry(stored.identity, replay.entry.checkpoint, totals=then),
-            replay.counts,
-            replay.files,
-        ),
-    )
+    entry = Entry(stored.identity, replay.entry.checkpoint, totals=then)
+    return DECIDE(view, stored, replace(replay, entry=entry))
 
 
 def without_the_history(view: TableView, stored: Entry | None, replay: rules.Replay) -> Decision:
     assert view.head_snapshot_id is not None
-    head = rules.Replay(view.head_snapshot_id, replay.entry, replay.counts, replay.files)
-    return DECIDE(view, stored, head)
+    return DECIDE(view, stored, replace(replay, head_snapshot_id=view.head_snapshot_id))
 
 
 @pytest.mark.parametrize("decide", [without_the_count, without_the_history])

@@ -18,6 +18,7 @@ from tests.fakes.memory_files import MemoryFiles
 from tests.fakes.memory_hot_rows import HotHost, MemoryPage
 from tests.fakes.memory_source import MemoryBroker
 from tests.fakes.memory_table import MemoryTable, Version
+from tests.fakes.several_rows import whole_records
 from tests.invariants import i4_broken
 
 LOADS_TRIED = 3
@@ -27,10 +28,13 @@ PAGES_KEPT = 3
 class UnionReads:
     """Every reader that there could be."""
 
-    def __init__(self, target: MemoryTable, files: MemoryFiles, broker: MemoryBroker) -> None:
+    def __init__(
+        self, target: MemoryTable, files: MemoryFiles, broker: MemoryBroker, *, explodes: bool
+    ) -> None:
         self._target = target
         self._files = files
         self._broker = broker
+        self._explodes = explodes
         self._seen: dict[int, deque[tuple[MemoryPage, ...]]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -72,6 +76,8 @@ class UnionReads:
                 shown.setdefault(tp, Counter())[offset] += 1
                 self.counts["hot rows read"] += 1
         self.counts["union reads"] += 1
+        if self._explodes:
+            shown = {tp: whole_records(rows) for tp, rows in shown.items()}
         always = {
             tp: {o for o, v in enumerate(values) if v == GOOD}
             for tp, values in self._broker.values.items()

@@ -547,6 +547,7 @@ VARIANTS: Mapping[str, Variant] = {
     "two_targets_breaking": Variant(
         surroundings=replace(BREAKING, has_other_target=True), is_sound=True
     ),
+    "exploding": Variant(surroundings=Surroundings(reads=True, explodes=True), is_sound=True),
     "target_seen_first": Variant(surroundings=replace(SEEN, reads=True), is_sound=True),
     "leads_vary": Variant(surroundings=LEADS_VARY, is_sound=True),
     "seen_taken_over_late": Variant(_seen_taken_over_late, SEEN, failing_seed=0),

@@ -21,6 +21,7 @@ from tests.fakes.memory_source import MemorySource
 from tests.fakes.memory_table import MemoryTable
 from tests.fakes.memory_transaction_log import MemoryTransactionLog
 from tests.fakes.memory_verdicts import MemoryVerdicts
+from tests.fakes.several_rows import SeveralRows
 from tests.simulation.scheduler import LaneExecutor, Process
 from tests.simulation.world import (
     DEAD_LETTERS,
@@ -99,6 +100,7 @@ class Worker:
                 make_decoder=lambda _: JudgingDecoder(
                     self._version, accepts_breaking=accepts_breaking(table.current)
                 ),
+                transforms=SeveralRows() if world.surroundings.explodes else None,
                 hot=MemoryHotRows(hot_host, name) if table is world.target else NoHotRows(),
             )
 

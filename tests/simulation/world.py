@@ -10,7 +10,7 @@ protocol never reads it. Invariants are checked after every landing and every de
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from random import Random
@@ -40,6 +40,7 @@ from tests.fakes.memory_hot_rows import HotHost
 from tests.fakes.memory_source import MemoryBroker
 from tests.fakes.memory_table import MemoryTable, Request, Version
 from tests.fakes.memory_transaction_log import LogDirectory
+from tests.fakes.several_rows import extra_rows, whole_records
 from tests.fakes.time_and_ids import EPOCH_MS, CountingIds
 from tests.invariants import i1_broken, i2_broken, i7_broken
 from tests.simulation.memoized import decode_entry
@@ -89,6 +90,7 @@ class Surroundings:
             to be seen.
         is_maintained: Whether expiration and orphan removal are the real code, too.
         sweep_weight: How often the real orphan removal comes.
+        explodes: Whether a record becomes several rows.
         has_other_target: Whether some records go to a second target.
         sees_other_target: Whether that one is made by the first worker that sees a record for it.
         leads_vary: Whether workers disagree about which of two targets leads.
@@ -107,6 +109,7 @@ class Surroundings:
     reads: bool = False
     is_maintained: bool = False
     sweep_weight: int = 4
+    explodes: bool = False
     has_other_target: bool = False
     sees_other_target: bool = False
     leads_vary: bool = False
@@ -155,7 +158,9 @@ class World:
             values={tp: self.rng.choices(kinds, k=RECORD_COUNT) for tp in PARTITIONS},
             high=dict.fromkeys(PARTITIONS, 2),
         )
-        self.union_reads = UnionReads(self.target, self.files, self.broker)
+        self.union_reads = UnionReads(
+            self.target, self.files, self.broker, explodes=surroundings.explodes
+        )
         for host in self.hot_hosts:
             host.changed = self._page_changed
 
@@ -393,23 +398,31 @@ class World:
             totals = entry.totals[tp]
             # Of another table's records only how many they are is known; so are tombstones here.
             without = totals.tombstone_count + totals.filtered_count
-            counted = (totals.row_count, totals.dead_letter_count, without)
+            counted = (totals.row_count, totals.extra_row_count, totals.dead_letter_count, without)
             first = entry.first_offsets.get(tp, 0)
             excused = self._without_row[table.identifier][tp]
             excused_count = sum(1 for o in excused if first <= o < self.broker.high[tp])
             dead_count = sum(dead.get(tp, Counter[int]()).values())
-            real = (sum(rows[tp].values()), dead_count, excused_count)
+            extra_count = self.extra_rows(rows[tp])
+            real = (sum(rows[tp].values()), extra_count, dead_count, excused_count)
             if counted != real:
                 message = f"I1 {tp}: the ledger counts {counted}, there are {real}"
                 raise Violation(message)
 
     def rows(self, table: MemoryTable) -> Mapping[TopicPartition, Counter[int]]:
-        """Return how often each offset is in the table."""
+        """Return how often each record is in the table; -1 for one that is torn."""
         found: dict[TopicPartition, Counter[int]] = defaultdict(Counter)
         for path in table.current.live:
             for topic_partition, offset in self.files.files[path].origins:
                 found[topic_partition][offset] += 1
+        if self.surroundings.explodes and table is not self.dead_letters:
+            whole = {tp: whole_records(rows) for tp, rows in found.items()}
+            return defaultdict(Counter, whole)
         return found
+
+    def extra_rows(self, offsets: Iterable[int]) -> int:
+        """Return how many rows these records have beyond the first ones."""
+        return extra_rows(offsets) if self.surroundings.explodes else 0
 
 
 class _WorldClock:

@@ -29,7 +29,7 @@ from k2i_core.iceberg.tables import (
     with_kafka,
 )
 from k2i_core.iceberg.types import FIELD_ID_KEY, arrow_schema
-from k2i_core.records import DEAD_LETTER_SCHEMA
+from k2i_core.records import DEAD_LETTER_SCHEMA, ITEM_COLUMN, ITEM_TYPE
 from k2i_core.schema.evolution import SchemaEvolution
 
 STRICT, ADD, FULL = SchemaEvolution.STRICT, SchemaEvolution.ADD_COLUMNS, SchemaEvolution.FULL
@@ -217,6 +217,23 @@ def test_strict_changes_nothing_and_says_what_it_would_take(catalog: Catalog) ->
 
     assert "add column _kafka struct<" in str(caught.value)
     assert "schema_evolution=strict" in str(caught.value)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_table_with_commits_keeps_the_number_of_rows_that_a_record_has(
+    catalog: Catalog, *, begins: bool
+) -> None:
+    several = ROWS.append(pa.field(ITEM_COLUMN, ITEM_TYPE))
+    before, after = (ROWS, several) if begins else (several, ROWS)
+    table = create_or_adopt(catalog, ORDERS, before, SETTINGS, FULL).table
+    create_or_adopt(catalog, ORDERS, before, SETTINGS, FULL)
+    table.append(arrow_schema(table.schema()).empty_table())
+
+    create_or_adopt(catalog, ORDERS, before, SETTINGS, FULL)
+    with pytest.raises(ConfigError, match=r"let table\.identifier name a new table"):
+        create_or_adopt(catalog, ORDERS, after, SETTINGS, FULL)
+    with pytest.raises(ConfigError, match=r"let table\.identifier name a new table"):
+        evolve(catalog, ORDERS, after, FULL)
 
 
 @pytest.mark.parametrize("version", ["1", "3"])

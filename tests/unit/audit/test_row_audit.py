@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from k2i_core.audit.row_audit import (
+    AuditMark,
     AuditScope,
     AuditWindow,
     PartitionCount,
@@ -152,6 +153,21 @@ def test_names_cannot_leave_their_quotes():
     assert "'an''other'" in rows_sql('"sales"."orders"', scope, ['a"b'])
     assert '"a""b" IS NULL' in rows_sql('"sales"."orders"', scope, ['a"b'])
     assert "'x''y'" in dead_letters_sql('"sales"."d"', "x'y", scope)
+
+
+def test_rows_beyond_the_first_of_their_record_are_counted_beside_the_records():
+    claimed = Totals(90, 5, 0, 5, extra_row_count=30)
+    scope = AuditScope((replace(WINDOW, claimed=claimed),), ())
+    whole = PartitionCount(P0, 120, 120, extra_row_count=30)
+
+    assert faulty([whole], scope) == set()
+    lost = replace(whole, row_count=119, distinct_count=119, extra_row_count=29)
+    assert faulty([lost], scope) == {"row_counts"}
+    assert faulty([replace(whole, extra_row_count=31)], scope) == {"row_counts"}
+    assert faulty([replace(whole, distinct_count=119)], scope) == {"no_duplicates"}
+    assert read_mark(AuditMark({P0: 100}, {P0: claimed}).to_json()).totals == {P0: claimed}
+    assert "count(DISTINCT (r.o, r.i))" in rows_sql("t", scope, [], holds_items=True)
+    assert "count(DISTINCT r.o)" in rows_sql("t", scope, [])
 
 
 def test_offsets_that_were_audited_before_and_appended_again_are_duplicates():

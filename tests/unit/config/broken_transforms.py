@@ -16,7 +16,7 @@ BROKEN_TRANSFORMS = [
         {"transforms": "[{drop: [a], filter: b}]"},
         (
             "orders.yaml:11: transforms[0]: is one step, with one key of rename, drop, keep, cast, "
-            "constant, sql, jmespath, kafka, filter, flatten; there are drop, filter"
+            "constant, sql, jmespath, kafka, filter, flatten, explode; there are drop, filter"
         ),
     ),
     (
@@ -24,14 +24,14 @@ BROKEN_TRANSFORMS = [
         {"transforms": "[{}]"},
         (
             "orders.yaml:11: transforms[0]: is one step, with one key of rename, drop, keep, cast, "
-            "constant, sql, jmespath, kafka, filter, flatten; there is none"
+            "constant, sql, jmespath, kafka, filter, flatten, explode; there is none"
         ),
     ),
     (
         "a column that k2i adds",
         {"transforms": "[{rename: {a: _Kafka}}]"},
         (
-            'orders.yaml:11: transforms[0].rename.a: "_Kafka" is the column that k2i adds itself; '
+            'orders.yaml:11: transforms[0].rename.a: "_Kafka" is a column that k2i adds itself; '
             "choose another name"
         ),
     ),
@@ -70,6 +70,15 @@ BROKEN_TRANSFORMS = [
         (
             'orders.yaml:11: transforms[0].kafka.tpoic: "tpoic" is no part of a record; write one '
             "of topic, partition, offset, timestamp, key, headers"
+        ),
+    ),
+    (
+        "an explode of nothing",
+        {"transforms": "[{explode: {empty: keep, max_rows: 0}}]"},
+        (
+            'orders.yaml:11: transforms[0].explode.column: is required, for example "items"\n'
+            'orders.yaml:11: transforms[0].explode.empty: "keep" is not allowed; write one of '
+            "filter, row\norders.yaml:11: transforms[0].explode.max_rows: 0 is not from 1 to 100000"
         ),
     ),
     (

@@ -29,9 +29,9 @@ def block(kind: str, number: int = 0) -> str:
     return [text for name, text in BLOCKS if name == kind][number]
 
 
-def decoded_example() -> DecodedBatch:
-    pipeline = read_pipeline(block("yaml"), "transforms.md")
-    values = block("json").encode().splitlines()
+def decoded_example(pipeline_number: int, records_number: int) -> DecodedBatch:
+    pipeline = read_pipeline(block("yaml", pipeline_number), "transforms.md")
+    values = block("json", records_number).encode().splitlines()
     records = pa.RecordBatch.from_pylist(
         [
             {"topic": "orders", "partition": 0, "offset": 100 + n, "value": value}
@@ -49,19 +49,34 @@ def decoded_example() -> DecodedBatch:
     return decoded
 
 
-def test_the_records_of_the_page_become_the_rows_that_it_shows():
-    decoded = decoded_example()
+def lines_of(decoded: DecodedBatch) -> list[list[str]]:
     rows = decoded.rows.drop_columns(["_kafka"])
-    lines = [rows.schema.names]
-    lines += [["null" if v is None else str(v) for v in row.values()] for row in rows.to_pylist()]
-    shown = [re.split(r" {2,}", line) for line in block("text").splitlines()]
-    assert shown[:-1] == lines
+    listed = (row.values() for row in rows.to_pylist())
+    return [rows.schema.names, *(["null" if v is None else str(v) for v in row] for row in listed)]
+
+
+def shown(number: int) -> list[list[str]]:
+    return [re.split(r" {2,}", line) for line in block("text", number).splitlines()]
+
+
+def test_the_records_of_the_page_become_the_rows_that_it_shows():
+    decoded = decoded_example(0, 0)
+    *rows, last = shown(0)
+    assert rows == lines_of(decoded)
     (letter,) = decoded.dead_letters.to_pylist()
     said = f"{letter['stage']} {letter['error_class']}: {letter['message']}"
-    assert shown[-1] == [said]
+    assert last == [said]
     (counted,) = decoded.ranges
     assert (counted.counts.row_count, counted.counts.filtered_count) == (2, 1)
     assert counted.counts.dead_letter_count == 1
+
+
+def test_the_exploded_records_of_the_page_become_the_rows_that_it_shows():
+    decoded = decoded_example(2, 1)
+    assert lines_of(decoded) == shown(1)
+    (counted,) = decoded.ranges
+    assert (counted.counts.row_count, counted.counts.extra_row_count) == (2, 1)
+    assert (counted.counts.filtered_count, counted.counts.dead_letter_count) == (1, 0)
 
 
 def test_the_expressions_of_the_page_can_be_computed():
