@@ -42,6 +42,7 @@ def _decode_fetching(
         tuple(polled.records.column("value").to_pylist()),
         decoder.version,
         decoder.accepts_breaking,
+        settings.transforms is None,
         frozenset(settings.verdicts.items()),
     )
     decoded = _batches.get(key)
