@@ -1,8 +1,8 @@
 """`formats`: what decoding one record costs in each format, flat and nested, side by side.
 
-The same records in JSON, Avro, Protobuf, MessagePack, Arrow IPC and, where they are flat, CSV, in
-memory, on one thread, in batches of a poll. The formats take turns in every run, so that a machine
-with other work slows all of them alike.
+The same records in JSON, Avro and Protobuf, in Python and natively, in MessagePack, Arrow IPC and,
+where they are flat, CSV; in memory, on one thread, in batches of a poll. The formats take turns in
+every run, so that a machine with other work slows all of them alike.
 """
 
 import base64
@@ -28,10 +28,13 @@ from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.msgpack_decoder import MsgpackDecoder
+from k2i_core.decode.native_binary import accelerated_reader
+from k2i_core.decode.native_json import accelerated
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
 from k2i_core.decode.record_decoder import ValueDecoder
-from k2i_core.decode.schema_decoder import SchemaDecoder
+from k2i_core.decode.schema_decoder import SchemaDecoder, WriterReader
+from k2i_core.native import find_native
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
 
@@ -138,12 +141,19 @@ def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]
     columns = AvroReader(avro).row_schema
     encode_avro, encode_proto, proto = _encoders(json.loads(avro.text), is_nested=is_nested)
     flat = [] if is_nested else _flat_cases(records, AvroReader(avro))
+    json_decoder = JsonDecoder(columns, time_formats={"at": "epoch_ms"})
+    cases = [
+        _Case("json", json_decoder, _batches(records, _json)),
+        _Case("avro", _by_schema(AvroReader(avro)), _batches(records, encode_avro)),
+        _Case("protobuf", _by_schema(proto), _batches(records, encode_proto)),
+    ]
+    native = _native_decoders(json_decoder, AvroReader(avro), proto)
     return [
-        _Case(
-            "json", JsonDecoder(columns, time_formats={"at": "epoch_ms"}), _batches(records, _json)
+        *cases,
+        *(
+            _Case(f"{case.name} natively", decoder, case.batches)
+            for case, decoder in zip(cases, native, strict=False)
         ),
-        _Case("avro", SchemaDecoder(columns, avro, AvroReader), _batches(records, encode_avro)),
-        _Case("protobuf", proto, _batches(records, encode_proto)),
         _Case(
             "msgpack",
             MsgpackDecoder(columns, time_formats={"at": "epoch_ms"}),
@@ -152,6 +162,34 @@ def _cases(records: list[dict[str, Any]], *, is_nested: bool) -> Sequence[_Case]
         _Case("arrow_ipc", ArrowDecoder(columns, time_formats={}), _streams(columns, records)),
         *flat,
     ]
+
+
+def _by_schema(reader: WriterReader) -> SchemaDecoder:
+    schema = WriterSchema(None, SchemaLanguage.AVRO, "")
+    return SchemaDecoder(reader.row_schema, schema, lambda _: reader)
+
+
+def _native_decoders(
+    json_decoder: JsonDecoder, avro: AvroReader, proto: ProtoReader
+) -> list[ValueDecoder]:
+    """Return the same with the native readers before them; none without the wheel."""
+    library = find_native("auto").library
+    if library is None:
+        return []
+    return [
+        accelerated(
+            json_decoder,
+            library,
+            time_formats={"at": "epoch_ms"},
+            may_add_columns=False,
+            report_failure=_fail,
+        ),
+        *(_by_schema(accelerated_reader(reader, library, _fail)) for reader in (avro, proto)),
+    ]
+
+
+def _fail(reason: str) -> None:
+    raise AssertionError(reason)
 
 
 def _flat_cases(records: list[dict[str, Any]], avro: AvroReader) -> list[_Case]:
@@ -274,7 +312,7 @@ def _avro_schema(*, is_nested: bool) -> dict[str, Any]:
 
 def _encoders(
     avro_schema: dict[str, Any], *, is_nested: bool
-) -> tuple[Callable[[dict[str, Any]], bytes], Callable[[dict[str, Any]], bytes], ValueDecoder]:
+) -> tuple[Callable[[dict[str, Any]], bytes], Callable[[dict[str, Any]], bytes], ProtoReader]:
     parsed = fastavro.parse_schema(avro_schema)
 
     def encode_avro(record: dict[str, Any]) -> bytes:
@@ -294,6 +332,4 @@ def _encoders(
         message.at.FromMilliseconds(milliseconds)
         return message.SerializeToString()
 
-    reader = ProtoReader(compiled, "Row", is_framed=False)
-    decoder = SchemaDecoder(reader.row_schema, writer, lambda _: reader)
-    return encode_avro, encode_proto, decoder
+    return encode_avro, encode_proto, ProtoReader(compiled, "Row", is_framed=False)

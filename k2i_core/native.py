@@ -5,15 +5,15 @@ without; what a part may decide is written where it is used.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import pyarrow as pa
 
 from k2i_core.errors import ConfigError
 
-INTERFACE = 2
+INTERFACE = 3
 """Of the wheels that fit this version; a wheel names its own."""
 
 Choice: TypeAlias = Literal["auto", "off", "required"]
@@ -35,6 +35,63 @@ class NativeJsonReader(Protocol):
             ValueError, RuntimeError: Nothing is known of any value. Ask somebody else.
 
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AvroPlan:
+    """How the values of an Avro type are read.
+
+    Attributes:
+        kind: The type's; of a union, `optional` where it is a column of one type, and `members`
+            where it is a struct of several; `unread` for what leaves a record to somebody else.
+        logical: The logical type's name.
+        byte_count: Of a fixed.
+        symbols: Of an enum.
+        parts: Fields, element, value or branches, in the order in which they are written.
+    """
+
+    kind: str
+    logical: str | None = None
+    byte_count: int = 0
+    symbols: tuple[str, ...] = ()
+    parts: tuple["AvroPlan", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProtobufPlan:
+    """How a field of a message is read.
+
+    Attributes:
+        number: The field's.
+        kind: As in a descriptor; and `map`, `timestamp`, `wrapper` for a message that stands for
+            its one field, `empty` for one without fields, `unread` for what leaves a record to
+            somebody else.
+        is_repeated: Lists and maps.
+        is_stored: Whether there is a column.
+        presence: What is there where the field is missing: `default`, `null`, or it is `required`.
+        oneof: Of which there is one field at most.
+        symbols: Names of an enum by number.
+        parts: Fields of a message.
+    """
+
+    number: int
+    kind: str
+    is_repeated: bool
+    is_stored: bool
+    presence: str
+    oneof: int | None
+    symbols: Mapping[int, str]
+    parts: tuple["ProtobufPlan", ...]
+
+
+class NativeRecordReader(Protocol):
+    """Reads the records of one writer's schema that are rows for certain."""
+
+    def read(
+        self, bytes_: "pa.Array[Any]", starts: "pa.Array[Any]", ends: "pa.Array[Any]", /
+    ) -> tuple[pa.RecordBatch, pa.Int64Array, pa.Int64Array]:
+        """Read n records that lie in `bytes_`, as `NativeJsonReader`."""
         ...
 
 
@@ -108,6 +165,35 @@ class NativeLibrary(Protocol):
 
         Raises:
             ValueError: It does not read such columns.
+
+        """
+        ...
+
+    def avro_reader(self, schema: pa.Schema, plan: AvroPlan, /) -> NativeRecordReader:
+        """Plan how records are read.
+
+        Args:
+            schema: The columns.
+            plan: Of a record.
+
+        Raises:
+            ValueError: It does not read such columns, or such types.
+
+        """
+        ...
+
+    def protobuf_reader(
+        self, schema: pa.Schema, fields: Sequence[ProtobufPlan], frame: bytes, /
+    ) -> NativeRecordReader:
+        """Plan how messages are read.
+
+        Args:
+            schema: The columns.
+            fields: Of the message.
+            frame: What stands before each message; others are left to somebody else.
+
+        Raises:
+            ValueError: It does not read such columns, or such types.
 
         """
         ...

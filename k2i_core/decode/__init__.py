@@ -13,6 +13,9 @@
 | Debezium | `debezium*`, `connect_*` | as envelopes of the formats above, then unwrapped |
 | keys | `key_columns`, `json_keys` | as one column, by the modules above |
 
+JSON, Avro and Protobuf are read natively (`native_json`, `native_binary`) where the wheel is there
+and a record is a row for certain; what is left goes to the modules above.
+
 `record_decoder` knows that a record is more than its value: it has a key, and headers may name the
 schemas of both (`schema_headers`). `schema_decoder` is what Avro and Protobuf share: the frame with
 the schema's id (`schema_frames`), the groups of one schema, the way from the writer's columns to

@@ -33,17 +33,17 @@ class AvroReader:
         if record_name is not None and avro.name != record_name:
             message = f"the schema is of another record than message={record_name}"
             raise UnusableSchemaError(message, ErrorClass.WRONG_MESSAGE)
-        self._row = plan_avro(avro)
+        self.row = plan_avro(avro)
 
     @property
     def row_schema(self) -> pa.Schema:
         """The columns of the schema."""
-        assert isinstance(self._row.type, pa.StructType)
-        return pa.schema(list(self._row.type))
+        assert isinstance(self.row.type, pa.StructType)
+        return pa.schema(list(self.row.type))
 
     def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
         """Read n records."""
-        rows = read_rows(self._row, cursors)
+        rows = read_rows(self.row, cursors)
         places = np.arange(rows.num_rows)
         if not cursors.faults:
             return (Piece(places, rows),), {}

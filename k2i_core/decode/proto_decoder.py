@@ -23,6 +23,9 @@ INDICES_MAX = 64
 
 _FIRST = (0,)
 
+_ONE_BYTE_MAX = 63
+"""The largest number that a frame has in one byte."""
+
 
 class ProtoReader:
     """Reads records of one schema."""
@@ -49,12 +52,24 @@ class ProtoReader:
             raise UnusableSchemaError(message, ErrorClass.WRONG_MESSAGE)
         first = compiled.roots[0].message
         self._first = compiled.messages[message_name] if message_name is not None else first
-        self._row = plan_message(self._first)
+        self.row = plan_message(self._first)
+
+    @property
+    def frame(self) -> bytes | None:
+        """What stands before each message of these columns; None where none does, or a long one."""
+        if not self._is_framed:
+            return b""
+        path = _path_to(self._first, self._compiled.roots)
+        if path == _FIRST:
+            return b"\0"
+        numbers = (len(path), *path)
+        has_frame = bool(path) and not self._first.is_entry and max(numbers) <= _ONE_BYTE_MAX
+        return bytes(2 * number for number in numbers) if has_frame else None
 
     @property
     def row_schema(self) -> pa.Schema:
         """The columns of the named message, or of the first one."""
-        return pa.schema(self._row.fields)
+        return pa.schema(self.row.fields)
 
     def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
         """Read n records."""
@@ -87,7 +102,7 @@ class ProtoReader:
         return tuple(pieces), cursors.faults
 
     def _planned(self, message: Message) -> Row:
-        return self._row if message is self._first else plan_message(message)
+        return self.row if message is self._first else plan_message(message)
 
     def _by_message(self, cursors: Cursors) -> dict[Message, Integers]:
         """Read the frames' indices."""
@@ -126,3 +141,13 @@ class ProtoReader:
             found = inside[index]
             inside = found.inside
         return found.message if found is not None and not found.message.is_entry else None
+
+
+def _path_to(message: Message, inside: tuple[MessageTree, ...]) -> tuple[int, ...]:
+    """Return the indices that lead to a message; none where none do."""
+    for index, tree in enumerate(inside):
+        if tree.message is message:
+            return (index,)
+        if below := _path_to(message, tree.inside):
+            return (index, *below)
+    return ()

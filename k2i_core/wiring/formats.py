@@ -13,6 +13,7 @@ from k2i_core.config import Pipeline
 from k2i_core.config.csv_format import Csv
 from k2i_core.config.format import SCHEMA_FORMATS, SchemaRegistry
 from k2i_core.decode.arrow_decoder import ArrowDecoder
+from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.connect_json import ConnectJsonDecoder
@@ -25,7 +26,9 @@ from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
 from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
 from k2i_core.decode.msgpack_decoder import MsgpackDecoder
+from k2i_core.decode.native_binary import accelerated_reader
 from k2i_core.decode.native_json import NativeJsonDecoder, accelerated
+from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.record_decoder import (
     Part,
     RecordDecoder,
@@ -33,7 +36,7 @@ from k2i_core.decode.record_decoder import (
     united_schema,
 )
 from k2i_core.decode.reserved import ReservingDecoder
-from k2i_core.decode.schema_decoder import SchemaDecoder
+from k2i_core.decode.schema_decoder import SchemaDecoder, WriterReader
 from k2i_core.decode.schema_frames import KnownSchemas
 from k2i_core.decode.text import RawDecoder, StringDecoder
 from k2i_core.decode.unusable_schema import UnusableSchemaError
@@ -100,10 +103,13 @@ class Formats:
                     format_.schema_file,
                     "format.schema_file",
                     has_connect_types=format_.envelope is not None,
-                )
+                ),
+                self._accelerate,
             )
         column = format_.key_column_name
-        self._keys = KeyFormat(pipeline, column, self._registry) if column else None
+        self._keys = None
+        if column:
+            self._keys = KeyFormat(pipeline, column, self._registry, self._accelerate)
 
     def of_table(self, pipeline: Pipeline) -> "Formats":
         """Return the same for one of several tables: its own columns, what is known in common."""
@@ -436,6 +442,12 @@ class Formats:
             may_add_columns=may_add_columns,
             report_failure=self._report_native_failure,
         )
+
+    def _accelerate(self, reader: AvroReader | ProtoReader) -> WriterReader:
+        library = self._native.library
+        if library is None:
+            return reader
+        return accelerated_reader(reader, library, self._report_native_failure)
 
     def _report_native_failure(self, reason: str) -> None:
         # Once, because the next batch is likely to fail in the same way.

@@ -22,14 +22,26 @@ from k2i_core.decode.schema_frames import KnownSchemas
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
-from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
+from k2i_core.wiring.writer_readers import Accelerate, SchemaSettings, WriterReaders
 
 
 class KeyFormat:
     """One pipeline's keys, where they are a column."""
 
-    def __init__(self, pipeline: Pipeline, column: str, schemas: RegistrySchemas | None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        column: str,
+        schemas: RegistrySchemas | None,
+        accelerate: Accelerate,
+    ) -> None:
         """Read the schema file of keys, if there is one.
+
+        Args:
+            pipeline: Of the keys.
+            column: That they are.
+            schemas: Of the registry.
+            accelerate: As `WriterReaders`.
 
         Raises:
             ConfigError: It cannot be used.
@@ -55,7 +67,8 @@ class KeyFormat:
                     "format.key_schema_file",
                     None if is_json else column,
                     has_connect_types=self._has_connect_types,
-                )
+                ),
+                accelerate,
             )
 
     def make(self, row_schema: pa.Schema, *, may_add_columns: bool) -> KeyColumn:

@@ -2,27 +2,37 @@
 //!
 //! No rule lives here that Python has not: see `README.md`.
 
+mod avro;
+mod binary;
+mod columns;
 mod guard;
 pub mod json;
 mod kafka;
+mod protobuf;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::{Array, BinaryArray, Int64Array, RecordBatch};
+use arrow_array::{Array, BinaryArray, Int64Array, RecordBatch, UInt8Array};
 use arrow_data::ArrayData;
 use arrow_pyarrow::PyArrowType;
 use arrow_schema::{ArrowError, Schema};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use columns::Rows;
 use kafka::{Failure, Position, Report};
 
 /// Grows when a caller must change; `k2i_core.native` uses a wheel of exactly its own number.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
 
 /// Rows, which of the values they are, and which values are none for certain.
 type Read = (PyArrowType<RecordBatch>, PyArrowType<ArrayData>, PyArrowType<ArrayData>);
+
+fn read(rows: Rows) -> Read {
+    let numbers = |numbers: Vec<i64>| PyArrowType(Int64Array::from(numbers).into_data());
+    (PyArrowType(rows.rows), numbers(rows.certain), numbers(rows.uncertain))
+}
 
 #[pyclass(frozen)]
 struct JsonReader {
@@ -50,12 +60,64 @@ impl JsonReader {
         py.detach(|| {
             guard::guarded(|| {
                 let values = BinaryArray::from(values.0);
-                let read = self.reader.read(&values).map_err(arrow_error)?;
-                let numbers = |numbers: Vec<i64>| PyArrowType(Int64Array::from(numbers).into_data());
-                Ok((PyArrowType(read.rows), numbers(read.certain), numbers(read.uncertain)))
+                self.reader.read(&values).map(read).map_err(arrow_error)
             })
         })
     }
+}
+
+#[pyclass(frozen)]
+struct RecordReader {
+    reader: binary::Reader,
+}
+
+impl RecordReader {
+    fn new(schema: Schema, plan: impl binary::Plan + 'static) -> Result<Self, String> {
+        Ok(Self { reader: binary::Reader::new(Arc::new(schema), Box::new(plan))? })
+    }
+}
+
+#[pymethods]
+impl RecordReader {
+    /// Raises an error that says nothing of the records; then nothing is known of any of them.
+    fn read(
+        &self,
+        py: Python<'_>,
+        bytes: PyArrowType<ArrayData>,
+        starts: PyArrowType<ArrayData>,
+        ends: PyArrowType<ArrayData>,
+    ) -> PyResult<Read> {
+        py.detach(|| {
+            guard::guarded(|| {
+                let bytes = UInt8Array::from(bytes.0);
+                let (starts, ends) = (Int64Array::from(starts.0), Int64Array::from(ends.0));
+                let rows = self.reader.read(bytes.values(), starts.values(), ends.values());
+                rows.map(read).map_err(arrow_error)
+            })
+        })
+    }
+}
+
+/// Raises ValueError for columns or types that it does not read.
+#[pyfunction]
+fn avro_reader(schema: PyArrowType<Schema>, plan: avro::Plan) -> PyResult<RecordReader> {
+    guard::guarded(|| {
+        let reader = avro::Record::new(plan).and_then(|plan| RecordReader::new(schema.0, plan));
+        reader.map_err(PyValueError::new_err)
+    })
+}
+
+/// Raises ValueError for columns or types that it does not read.
+#[pyfunction]
+fn protobuf_reader(
+    schema: PyArrowType<Schema>,
+    fields: Vec<protobuf::Plan>,
+    frame: Vec<u8>,
+) -> PyResult<RecordReader> {
+    guard::guarded(|| {
+        let plan = protobuf::Record::new(fields, frame);
+        plan.and_then(|plan| RecordReader::new(schema.0, plan)).map_err(PyValueError::new_err)
+    })
 }
 
 /// An error code of librdkafka and its text.
@@ -195,6 +257,8 @@ fn k2i_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<JsonReader>()?;
     module.add_class::<Consumer>()?;
+    module.add_function(wrap_pyfunction!(avro_reader, module)?)?;
+    module.add_function(wrap_pyfunction!(protobuf_reader, module)?)?;
     module.add_function(wrap_pyfunction!(panic, module)?)?;
     Ok(())
 }

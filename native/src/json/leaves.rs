@@ -2,7 +2,7 @@
 //!
 //! The rules are those of `k2i_core/decode/json_values.py`, whose table lists them.
 
-const MICROSECONDS_OF_DAY: i64 = 86_400_000_000;
+pub const MICROSECONDS_OF_DAY: i64 = 86_400_000_000;
 const MICROSECONDS: std::ops::RangeInclusive<i64> =
     -62_135_596_800_000_000..=253_402_300_799_999_999;
 

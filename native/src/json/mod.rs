@@ -6,30 +6,18 @@
 
 #![forbid(unsafe_code)]
 
-mod columns;
-mod leaves;
+pub mod leaves;
+mod objects;
 mod scanner;
 
 use std::sync::Arc;
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-pub use columns::Epochs;
-use columns::{Object, Workspace};
-use scanner::{Scanner, Uncertain};
-
-/// Larger batches are not read here: their columns could need more than 31 bits of offsets.
-const BATCH_BYTES_MAX: usize = 1 << 30;
-
-/// Whether a record became a row, one after the other.
-pub struct Rows {
-    pub rows: RecordBatch,
-    /// Records that are rows, ascending.
-    pub certain: Vec<i64>,
-    /// The others, ascending.
-    pub uncertain: Vec<i64>,
-}
+use crate::columns::{BATCH_BYTES_MAX, Epochs, Object, Rows, Uncertain};
+use objects::Workspace;
+use scanner::Scanner;
 
 pub struct Reader {
     schema: SchemaRef,
@@ -42,6 +30,9 @@ impl Reader {
     pub fn new(schema: SchemaRef, mut epochs: Epochs, skips_empty: bool) -> Result<Self, String> {
         if schema.fields().is_empty() {
             return Err("no columns".to_owned());
+        }
+        if let Some(field) = schema.fields().iter().find(|field| has_other_keys(field.data_type())) {
+            return Err(format!("{}: a map of keys that are no texts", field.name()));
         }
         let row = Object::new(schema.fields(), "", &mut epochs)?;
         if let Some(path) = epochs.keys().next() {
@@ -74,7 +65,7 @@ impl Reader {
                 Some(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
                 None => std::str::from_utf8(record).is_ok(),
             };
-            let count = row.len();
+            let count = row.len;
             if is_text && values.is_valid(index) && read_one(&mut row, record, &mut workspace).is_ok()
             {
                 certain.push(index as i64);
@@ -86,6 +77,21 @@ impl Reader {
         }
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), row.finish()?)?;
         Ok(Rows { rows, certain, uncertain })
+    }
+}
+
+/// Whether there is a map in it whose keys are no texts, as they are in JSON.
+fn has_other_keys(type_: &DataType) -> bool {
+    match type_ {
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(parts) => {
+                *parts[0].data_type() != DataType::Utf8 || has_other_keys(parts[1].data_type())
+            }
+            _ => true,
+        },
+        DataType::List(element) => has_other_keys(element.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_other_keys(field.data_type())),
+        _ => false,
     }
 }
 

@@ -3,9 +3,7 @@
 //! Nothing is guessed: what the grammar of RFC 8259 does not allow is `Uncertain`, and so is
 //! what nobody needs fast. A text is valid UTF-8 when it comes here.
 
-/// This record is not a row for certain; the Python decoder has the last word on it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Uncertain;
+use crate::columns::Uncertain;
 
 pub struct Scanner<'a> {
     bytes: &'a [u8],

@@ -1,44 +1,53 @@
-//! Columns under construction: each reads one JSON value after the other, and can forget the last.
+//! Columns under construction: each grows by one value, and can forget the last.
+//!
+//! What a value is read from stands where it is read: `json`, `avro`, `protobuf`.
+
+#![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
-    Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Float32Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch,
+    StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef, Fields};
 
-use super::leaves;
-use super::scanner::{Scanner, Uncertain};
+/// This record is not a row for certain; the Python decoder has the last word on it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Uncertain;
+
+/// Whether a record became a row, one after the other.
+pub struct Rows {
+    pub rows: RecordBatch,
+    /// Records that are rows, ascending.
+    pub certain: Vec<i64>,
+    /// The others, ascending.
+    pub uncertain: Vec<i64>,
+}
+
+/// Larger batches are not read here: their columns could need more than 31 bits of offsets.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
 /// Structs with more fields than this find them by a hash.
 const LINEAR_FIELDS_MAX: usize = 12;
 
 /// Maps with more entries than this look for equal keys by a hash.
-const LINEAR_KEYS_MAX: usize = 16;
-
-/// What reading a batch needs besides the text.
-pub struct Workspace {
-    /// Text without its escapes.
-    pub scratch: Vec<u8>,
-    /// Names of the empty unknown fields of the objects that are being read.
-    pub unknown: Vec<Vec<u8>>,
-    /// Whether unknown fields that hold nothing are left out.
-    pub skips_empty: bool,
-}
+pub const LINEAR_KEYS_MAX: usize = 16;
 
 pub struct Column {
     field: FieldRef,
-    is_required: bool,
-    len: usize,
-    nulls: NullBufferBuilder,
-    values: Values,
+    pub is_required: bool,
+    pub len: usize,
+    pub nulls: NullBufferBuilder,
+    pub values: Values,
 }
 
-enum Values {
+pub enum Values {
     Boolean(BooleanBufferBuilder),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
@@ -56,13 +65,14 @@ enum Values {
     Text(Texts),
     List { offsets: Vec<i32>, element: Box<Column> },
     Struct(Object),
-    Map { offsets: Vec<i32>, keys: Texts, value: Box<Column> },
+    /// The columns of keys and of values.
+    Map { offsets: Vec<i32>, entries: Box<[Column; 2]> },
 }
 
 /// Bytes of any length, one after the other.
-struct Texts {
+pub struct Texts {
     offsets: Vec<i32>,
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 impl Texts {
@@ -73,15 +83,15 @@ impl Texts {
     }
 
     #[inline(always)]
-    fn push(&mut self, text: &[u8]) {
+    pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.close();
     }
 
     /// Ends a text whose bytes are there already.
     #[inline(always)]
-    fn close(&mut self) {
-        // Safe because no batch has as many bytes as 31 bits count; see `JsonReader::read`.
+    pub fn close(&mut self) {
+        // Safe because no batch has as many bytes as 31 bits count; see `BATCH_BYTES_MAX`.
         self.offsets.push(self.bytes.len() as i32);
     }
 
@@ -93,22 +103,18 @@ impl Texts {
     fn get(&self, index: usize) -> &[u8] {
         &self.bytes[self.offsets[index] as usize..self.offsets[index + 1] as usize]
     }
-
-    fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
 }
 
 /// The fields of a struct, or of a whole row.
 pub struct Object {
-    columns: Vec<Column>,
-    names: Arc<Names>,
-    len: usize,
+    pub columns: Vec<Column>,
+    pub names: Arc<Names>,
+    pub len: usize,
 }
 
-struct Names {
+pub struct Names {
     /// Each name as it is spelled most often: in quotes, without escapes.
-    quoted: Vec<Vec<u8>>,
+    pub quoted: Vec<Vec<u8>>,
     places: HashMap<Vec<u8>, usize>,
 }
 
@@ -121,7 +127,7 @@ impl Names {
         }
     }
 
-    fn find(&self, name: &[u8]) -> Option<usize> {
+    pub fn find(&self, name: &[u8]) -> Option<usize> {
         if self.quoted.len() > LINEAR_FIELDS_MAX {
             return self.places.get(name).copied();
         }
@@ -160,78 +166,6 @@ impl Object {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Reads one object as one more value of each column.
-    pub fn read(
-        &mut self,
-        scanner: &mut Scanner,
-        workspace: &mut Workspace,
-    ) -> Result<(), Uncertain> {
-        scanner.expect(b'{')?;
-        let unknown_before = workspace.unknown.len();
-        if !scanner.take(b'}') {
-            // Most producers write their fields in one order; most tables have the same.
-            let mut next = 0;
-            loop {
-                if scanner.skip_whitespace() != Some(b'"') {
-                    return Err(Uncertain);
-                }
-                match self.find(next, scanner, workspace)? {
-                    Some(place) => {
-                        let column = &mut self.columns[place];
-                        if column.len > self.len {
-                            return Err(Uncertain); // The key is there twice.
-                        }
-                        scanner.expect(b':')?;
-                        scanner.skip_whitespace();
-                        column.read(scanner, workspace)?;
-                        next = place + 1;
-                    }
-                    None => skip_empty(scanner, workspace, unknown_before)?,
-                }
-                if !scanner.take(b',') {
-                    scanner.expect(b'}')?;
-                    break;
-                }
-            }
-        }
-        workspace.unknown.truncate(unknown_before);
-        for column in &mut self.columns {
-            if column.len == self.len {
-                column.push_missing()?;
-            }
-        }
-        self.len += 1;
-        Ok(())
-    }
-
-    /// The place of the field whose key comes next; `None` for one that may be left out.
-    #[inline]
-    fn find(
-        &self,
-        guess: usize,
-        scanner: &mut Scanner,
-        workspace: &mut Workspace,
-    ) -> Result<Option<usize>, Uncertain> {
-        if let Some(quoted) = self.names.quoted.get(guess) {
-            if scanner.take_text(quoted) {
-                return Ok(Some(guess));
-            }
-        }
-        let name = scanner.string(&mut workspace.scratch)?;
-        match self.names.find(name) {
-            Some(place) => Ok(Some(place)),
-            None if workspace.skips_empty => {
-                workspace.unknown.push(name.to_vec());
-                Ok(None)
-            }
-            None => Err(Uncertain),
-        }
-    }
-
     fn push_null(&mut self) {
         for column in &mut self.columns {
             column.push_null();
@@ -250,26 +184,6 @@ impl Object {
     pub fn finish(self) -> Result<Vec<ArrayRef>, ArrowError> {
         self.columns.into_iter().map(Column::finish).collect()
     }
-}
-
-/// Leaves out an unknown field that holds nothing: null, `{}` or `[]`.
-fn skip_empty(
-    scanner: &mut Scanner,
-    workspace: &mut Workspace,
-    unknown_before: usize,
-) -> Result<(), Uncertain> {
-    let (name, earlier) = workspace.unknown[unknown_before..].split_last().ok_or(Uncertain)?;
-    if earlier.contains(name) || earlier.len() >= LINEAR_KEYS_MAX {
-        return Err(Uncertain);
-    }
-    scanner.expect(b':')?;
-    let is_empty = match scanner.skip_whitespace() {
-        Some(b'n') => scanner.take_text(b"null"),
-        Some(b'{') => scanner.take(b'{') && scanner.take(b'}'),
-        Some(b'[') => scanner.take(b'[') && scanner.take(b']'),
-        _ => false,
-    };
-    if is_empty { Ok(()) } else { Err(Uncertain) }
 }
 
 impl Column {
@@ -294,37 +208,23 @@ impl Column {
         }
     }
 
-    #[inline]
-    fn read(
-        &mut self,
-        scanner: &mut Scanner,
-        workspace: &mut Workspace,
-    ) -> Result<(), Uncertain> {
-        if scanner.peek() == Some(b'n') {
-            if !scanner.take_text(b"null") {
-                return Err(Uncertain);
-            }
-            return self.push_missing();
-        }
-        self.values.read(scanner, workspace)?;
-        self.nulls.append_non_null();
-        self.len += 1;
-        Ok(())
-    }
-
-    #[inline]
-    fn push_missing(&mut self) -> Result<(), Uncertain> {
-        if self.is_required {
-            return Err(Uncertain);
-        }
-        self.push_null();
-        Ok(())
-    }
-
-    fn push_null(&mut self) {
+    pub fn push_null(&mut self) {
         self.values.push_null();
         self.nulls.append_null();
         self.len += 1;
+    }
+
+    /// Counts one more value, which `values` holds already.
+    #[inline(always)]
+    pub fn added(&mut self) {
+        self.nulls.append_non_null();
+        self.len += 1;
+    }
+
+    /// Zero, empty or false.
+    pub fn push_default(&mut self) {
+        self.values.push_null();
+        self.added();
     }
 
     fn truncate(&mut self, len: usize) {
@@ -338,6 +238,19 @@ impl Column {
     fn finish(mut self) -> Result<ArrayRef, ArrowError> {
         let nulls = self.nulls.finish();
         self.values.finish(&self.field, self.len, nulls)
+    }
+
+    /// Whether two values at or behind `first` are equal, none of which is null.
+    pub fn has_equal(&self, first: usize) -> Result<bool, Uncertain> {
+        let places = first..self.len;
+        Ok(match &self.values {
+            Values::Text(texts) => has_equal(places, |place| texts.get(place)),
+            Values::Int32(values) => has_equal(places, |place| values[place]),
+            Values::Int64(values) => has_equal(places, |place| values[place]),
+            Values::Decimal { values, .. } => has_equal(places, |place| values[place]),
+            Values::Boolean(values) => has_equal(places, |place| values.get_bit(place)),
+            _ => return Err(Uncertain),
+        })
     }
 }
 
@@ -385,17 +298,14 @@ impl Values {
                 Self::Struct(Object::new(fields, path, epochs)?)
             }
             DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(parts)
-                    if parts.len() == 2 && *parts[0].data_type() == DataType::Utf8 =>
-                {
+                DataType::Struct(parts) if parts.len() == 2 => {
+                    let inside = format!("{path}{{}}");
                     Self::Map {
                         offsets: vec![0],
-                        keys: Texts::with_capacity(0),
-                        value: Box::new(Column::new(
-                            parts[1].clone(),
-                            &format!("{path}{{}}"),
-                            epochs,
-                        )?),
+                        entries: Box::new([
+                            Column::new(parts[0].clone(), &inside, epochs)?,
+                            Column::new(parts[1].clone(), &inside, epochs)?,
+                        ]),
                     }
                 }
                 other => return Err(format!("{path}: type {other}")),
@@ -435,118 +345,18 @@ impl Values {
                 Self::List { offsets, element: Box::new(element.fresh(count)) }
             }
             Self::Struct(object) => Self::Struct(object.fresh(count)),
-            Self::Map { value, .. } => {
+            Self::Map { entries, .. } => {
                 let mut offsets = Vec::with_capacity(count + 1);
                 offsets.push(0);
-                Self::Map {
-                    offsets,
-                    keys: Texts::with_capacity(count),
-                    value: Box::new(value.fresh(count)),
-                }
+                let [keys, values] = &**entries;
+                let entries = Box::new([keys.fresh(count), values.fresh(count)]);
+                Self::Map { offsets, entries }
             }
         }
     }
 
-    /// Reads one value that does not begin with `n`.
-    #[inline]
-    fn read(
-        &mut self,
-        scanner: &mut Scanner,
-        workspace: &mut Workspace,
-    ) -> Result<(), Uncertain> {
-        match self {
-            Self::Text(texts) => texts.push(scanner.string(&mut workspace.scratch)?),
-            Self::Int64(values) => values.push(scanner.integer()?),
-            Self::Int32(values) => {
-                values.push(i32::try_from(scanner.integer()?).map_err(|_| Uncertain)?);
-            }
-            Self::Float64(values) => values.push(certain(leaves::double(scanner.number()?))?),
-            Self::Float32(values) => values.push(certain(leaves::float(scanner.number()?))?),
-            Self::Boolean(values) => {
-                let is_true = scanner.take_text(b"true");
-                if !is_true && !scanner.take_text(b"false") {
-                    return Err(Uncertain);
-                }
-                values.append(is_true);
-            }
-            Self::Decimal { values, precision, scale } => {
-                let text = match scanner.peek() {
-                    Some(b'"') => scanner.string(&mut workspace.scratch)?,
-                    _ => scanner.number()?,
-                };
-                values.push(certain(leaves::decimal(text, *precision, *scale))?);
-            }
-            Self::Timestamp { values, has_zone } => {
-                let text = scanner.string(&mut workspace.scratch)?;
-                values.push(certain(leaves::timestamp(text, *has_zone))?);
-            }
-            Self::Epoch { values, unit_microseconds } => {
-                let microseconds = scanner.integer()?.checked_mul(*unit_microseconds);
-                values.push(certain(microseconds.and_then(leaves::in_years))?);
-            }
-            Self::Date(values) => {
-                values.push(certain(leaves::date(scanner.string(&mut workspace.scratch)?))?);
-            }
-            Self::Time(values) => {
-                values.push(certain(leaves::time(scanner.string(&mut workspace.scratch)?))?);
-            }
-            Self::Uuid(bytes) => {
-                let uuid = certain(leaves::uuid(scanner.string(&mut workspace.scratch)?))?;
-                bytes.extend_from_slice(&uuid);
-            }
-            Self::Fixed { bytes, width } => {
-                let before = bytes.len();
-                certain(leaves::base64(scanner.string(&mut workspace.scratch)?, bytes))?;
-                if bytes.len() - before != *width {
-                    return Err(Uncertain);
-                }
-            }
-            Self::Binary(texts) => {
-                let text = scanner.string(&mut workspace.scratch)?;
-                certain(leaves::base64(text, &mut texts.bytes))?;
-                texts.close();
-            }
-            Self::Struct(object) => object.read(scanner, workspace)?,
-            Self::List { offsets, element } => {
-                scanner.expect(b'[')?;
-                if !scanner.take(b']') {
-                    loop {
-                        scanner.skip_whitespace();
-                        element.read(scanner, workspace)?;
-                        if !scanner.take(b',') {
-                            scanner.expect(b']')?;
-                            break;
-                        }
-                    }
-                }
-                offsets.push(element.len as i32);
-            }
-            Self::Map { offsets, keys, value } => {
-                let first = keys.len();
-                scanner.expect(b'{')?;
-                if !scanner.take(b'}') {
-                    loop {
-                        scanner.skip_whitespace();
-                        keys.push(scanner.string(&mut workspace.scratch)?);
-                        scanner.expect(b':')?;
-                        scanner.skip_whitespace();
-                        value.read(scanner, workspace)?;
-                        if !scanner.take(b',') {
-                            scanner.expect(b'}')?;
-                            break;
-                        }
-                    }
-                }
-                if has_equal(keys, first) {
-                    return Err(Uncertain);
-                }
-                offsets.push(value.len as i32);
-            }
-        }
-        Ok(())
-    }
-
-    fn push_null(&mut self) {
+    /// Zero, empty or false.
+    pub fn push_null(&mut self) {
         match self {
             Self::Boolean(values) => values.append(false),
             Self::Int32(values) | Self::Date(values) => values.push(0),
@@ -586,10 +396,11 @@ impl Values {
                 offsets.truncate(len + 1);
                 element.truncate(offsets[len] as usize);
             }
-            Self::Map { offsets, keys, value } => {
+            Self::Map { offsets, entries } => {
                 offsets.truncate(len + 1);
-                keys.truncate(offsets[len] as usize);
-                value.truncate(offsets[len] as usize);
+                for column in entries.iter_mut() {
+                    column.truncate(offsets[len] as usize);
+                }
             }
         }
     }
@@ -651,19 +462,15 @@ impl Values {
                 element.finish()?,
                 nulls,
             )?),
-            Self::Map { offsets, keys, value } => {
-                let DataType::Map(entries, ordered) = field.data_type() else { unreachable!() };
-                let DataType::Struct(parts) = entries.data_type() else { unreachable!() };
-                let keys: ArrayRef = Arc::new(StringArray::try_new(
-                    offset_buffer(keys.offsets),
-                    Buffer::from_vec(keys.bytes),
-                    None,
-                )?);
-                let pairs = StructArray::try_new(parts.clone(), vec![keys, value.finish()?], None)?;
+            Self::Map { offsets, entries } => {
+                let DataType::Map(pair, ordered) = field.data_type() else { unreachable!() };
+                let DataType::Struct(parts) = pair.data_type() else { unreachable!() };
+                let [keys, values] = *entries;
+                let columns = vec![keys.finish()?, values.finish()?];
                 Arc::new(MapArray::try_new(
-                    entries.clone(),
+                    pair.clone(),
                     offset_buffer(offsets),
-                    pairs,
+                    StructArray::try_new(parts.clone(), columns, None)?,
                     nulls,
                     *ordered,
                 )?)
@@ -673,7 +480,7 @@ impl Values {
 }
 
 #[inline(always)]
-fn certain<T>(value: Option<T>) -> Result<T, Uncertain> {
+pub fn certain<T>(value: Option<T>) -> Result<T, Uncertain> {
     value.ok_or(Uncertain)
 }
 
@@ -681,12 +488,11 @@ fn offset_buffer(offsets: Vec<i32>) -> OffsetBuffer<i32> {
     OffsetBuffer::new(ScalarBuffer::from(offsets))
 }
 
-/// Whether two keys at or behind `first` are equal.
-fn has_equal(keys: &Texts, first: usize) -> bool {
-    let count = keys.len() - first;
-    if count <= LINEAR_KEYS_MAX {
-        return (first..keys.len()).any(|one| (first..one).any(|two| keys.get(one) == keys.get(two)));
+fn has_equal<T: Eq + Hash>(mut places: Range<usize>, get: impl Fn(usize) -> T) -> bool {
+    if places.len() <= LINEAR_KEYS_MAX {
+        let first = places.start;
+        return places.any(|one| (first..one).any(|two| get(one) == get(two)));
     }
-    let mut seen = HashSet::with_capacity(count);
-    (first..keys.len()).any(|index| !seen.insert(keys.get(index)))
+    let mut seen = HashSet::with_capacity(places.len());
+    places.any(|place| !seen.insert(get(place)))
 }
