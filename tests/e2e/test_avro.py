@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from confluent_kafka import Producer
@@ -26,10 +27,10 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from k2i_core.dev.registry_server import RegistryServer
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.integration.parquet.readers import READERS
+from tests.services.faults import FaultProxy
 
 AT = datetime(2026, 11, 20, 12, 30, 15, 250_000, UTC)
 
@@ -74,7 +75,7 @@ def order(number: int, **more: Any) -> dict[str, Any]:
 class Orders:
     """A topic with producers of an older and a newer schema."""
 
-    def __init__(self, kafka: Broker, registry: RegistryServer, topic: str) -> None:
+    def __init__(self, kafka: Broker, registry: Registry, topic: str) -> None:
         self.topic = topic
         self.client = SchemaRegistryClient({"url": registry.url})
         self.client.register_schema("address", Schema(json.dumps(ADDRESS), "AVRO"))
@@ -102,7 +103,7 @@ class Orders:
 
 
 @pytest.fixture
-def orders(kafka: Broker, registry: RegistryServer, topic: TopicFactory) -> Iterator[Orders]:
+def orders(kafka: Broker, registry: Registry, topic: TopicFactory) -> Iterator[Orders]:
     made = Orders(kafka, registry, topic())
     with made.client:
         yield made
@@ -140,7 +141,7 @@ def rows_of(pipeline: PipelineOnDisk) -> list[dict[str, Any]]:
 
 
 def test_records_of_several_schemas_in_any_order_all_land_right(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, orders: Orders
+    tmp_path: Path, kafka: Broker, registry: Registry, orders: Orders
 ) -> None:
     older = [orders.encode(orders.older, order(number)) for number in range(0, 40, 2)]
     pipeline = avro_pipeline(tmp_path / "avro", kafka, registry.url, orders.topic)
@@ -184,7 +185,7 @@ def test_records_of_several_schemas_in_any_order_all_land_right(
 
 
 def test_a_strict_table_takes_newer_records_that_hold_nothing_new(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, orders: Orders
+    tmp_path: Path, kafka: Broker, registry: Registry, orders: Orders
 ) -> None:
     pipeline = avro_pipeline(tmp_path / "avro", kafka, registry.url, orders.topic, "strict")
     orders.send(orders.encode(orders.older, order(0)))
@@ -199,30 +200,29 @@ def test_a_strict_table_takes_newer_records_that_hold_nothing_new(
 
 
 def test_a_registry_that_is_away_costs_time_and_no_record(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, orders: Orders
+    tmp_path: Path, kafka: Broker, registry: Registry, orders: Orders
 ) -> None:
-    pipeline = avro_pipeline(
-        tmp_path / "avro",
-        kafka,
-        registry.url,
-        orders.topic,
-        request_timeout="500ms",
-        retry_for="2s",
-    )
+    at = urlsplit(registry.url)
+    assert at.port is not None
     orders.send(*(orders.encode(orders.older, order(number)) for number in range(10)))
-    pipeline.ingest_here()
-    orders.send(
-        *(orders.encode(orders.newer, order(n, channel="web", counts={})) for n in range(10, 20))
-    )
-    registry.suspend()
-    try:
+    with FaultProxy(at.port) as proxy:
+        pipeline = avro_pipeline(
+            tmp_path / "avro",
+            kafka,
+            f"{proxy.url}{at.path}",
+            orders.topic,
+            request_timeout="500ms",
+            retry_for="2s",
+        )
+        pipeline.ingest_here()
+        newer = (order(n, channel="web", counts={}) for n in range(10, 20))
+        orders.send(*(orders.encode(orders.newer, each) for each in newer))
+        proxy.hold()
         worker = pipeline.start_worker()
         with ended(worker):
-            threading.Timer(8, registry.resume).start()
+            threading.Timer(8, proxy.release).start()
             worker.wait_for_flushes(1)
             assert worker.stop() == 0
-    finally:
-        registry.resume()
     assert [row["id"] for row in rows_of(pipeline)] == list(range(20))
     assert pipeline.dead_letters().num_rows == 0
 

@@ -22,9 +22,8 @@ from typer.testing import CliRunner
 
 from k2i_core.cli.main import app
 from k2i_core.crash_points import CrashPoint
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.errors import ErrorKind, IncompatibleSchemaError
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.property.evolving_topics import Field, Version, avro_version
 from tests.services.warm_python import warm_python
@@ -38,7 +37,7 @@ REASON = "price: the table has double, the records have string"
 class Prices:
     """A topic with producers of both schemas."""
 
-    def __init__(self, kafka: Broker, registry: RegistryServer, topic: str) -> None:
+    def __init__(self, kafka: Broker, registry: Registry, topic: str) -> None:
         self.topic = topic
         self.producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
         subject = f"{topic}-value"
@@ -58,12 +57,12 @@ class Prices:
 
 
 @pytest.fixture
-def prices(kafka: Broker, registry: RegistryServer, topic: TopicFactory) -> Prices:
+def prices(kafka: Broker, registry: Registry, topic: TopicFactory) -> Prices:
     return Prices(kafka, registry, topic())
 
 
 def pipeline_of(
-    directory: Path, kafka: Broker, registry: RegistryServer, topic: str, **table: Any
+    directory: Path, kafka: Broker, registry: Registry, topic: str, **table: Any
 ) -> PipelineOnDisk:
     columns = [{"name": "id", "type": "long"}, {"name": "price", "type": "double"}]
     return write_pipeline(
@@ -96,7 +95,7 @@ def ids_of(pipeline: PipelineOnDisk) -> list[int]:
 
 
 def test_a_breaking_schema_pauses_the_table_until_an_operator_acts(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, prices: Prices
+    tmp_path: Path, kafka: Broker, registry: Registry, prices: Prices
 ) -> None:
     pipeline = pipeline_of(tmp_path / "prices", kafka, registry, prices.topic)
     prices.send(GOOD, (0, 1.0), (1, None))
@@ -146,7 +145,7 @@ def test_a_breaking_schema_pauses_the_table_until_an_operator_acts(
 
 
 def test_where_the_file_says_so_each_record_shows_whether_it_fits(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, prices: Prices
+    tmp_path: Path, kafka: Broker, registry: Registry, prices: Prices
 ) -> None:
     pipeline = pipeline_of(
         tmp_path / "letters", kafka, registry, prices.topic, on_breaking_change="dead_letter"

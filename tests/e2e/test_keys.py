@@ -15,9 +15,8 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from k2i_core.dead_letters.reading import Selection
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.wiring.dead_letters import replay
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
 ID: dict[str, Any] = {"name": "id", "type": "long"}
@@ -42,7 +41,7 @@ def rows_of(pipeline: PipelineOnDisk) -> list[dict[str, Any]]:
 
 
 def test_keys_with_schemas_that_grow_beside_plain_values(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, topic: TopicFactory
+    tmp_path: Path, kafka: Broker, registry: Registry, topic: TopicFactory
 ) -> None:
     name = topic()
     with SchemaRegistryClient({"url": registry.url}) as client:

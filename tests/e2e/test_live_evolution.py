@@ -15,10 +15,9 @@ from confluent_kafka import Producer
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 import k2i_core.query
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.iceberg.column_names import table_columns
 from k2i_core.schema.identity import identity_of
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import ended, eventually, write_pipeline
 from tests.integration.parquet.readers import READERS
 from tests.property.evolving_topics import Field, Row, Tree, avro_version
@@ -45,7 +44,7 @@ def shown(number: int, *, is_newer: bool) -> dict[str, Any]:
 
 
 def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, topic: TopicFactory
+    tmp_path: Path, kafka: Broker, registry: Registry, topic: TopicFactory
 ) -> None:
     name = topic(partition_count=PARTITIONS)
     versions = {newer: avro_version(fields(is_newer=newer)) for newer in (False, True)}

@@ -20,9 +20,8 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from k2i_core.dead_letters.reading import Selection
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.wiring.dead_letters import replay
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
 COLUMNS = [
@@ -153,7 +152,7 @@ def test_nothing_private_is_in_any_file_that_a_worker_wrote(
 
 
 def test_what_the_registry_s_schema_tags_is_written_protected(
-    kafka: Broker, topic: TopicFactory, registry: RegistryServer, tmp_path: Path
+    kafka: Broker, topic: TopicFactory, registry: Registry, tmp_path: Path
 ) -> None:
     name = topic()
     fields = [{"name": "id", "type": "long"}, {"name": "email", "type": "string"}]

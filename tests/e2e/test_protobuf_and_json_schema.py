@@ -18,10 +18,9 @@ from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegis
 from google.protobuf import message_factory
 
 from k2i_core.decode.proto_schema import read_descriptors
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.schema.registered import NamedText, SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
-from tests.conftest import Broker, TopicFactory
+from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 
 ADDRESS = 'syntax = "proto3"; package shop; message Address { string city = 1; }'
@@ -39,7 +38,7 @@ AT = datetime(2026, 11, 20, 12, 30, 15, tzinfo=UTC)
 class Wire:
     """A topic, and the registry that its schemas are in."""
 
-    def __init__(self, kafka: Broker, registry: RegistryServer, topic: str) -> None:
+    def __init__(self, kafka: Broker, registry: Registry, topic: str) -> None:
         self.topic = topic
         self.client = SchemaRegistryClient({"url": registry.url})
         self.producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
@@ -57,7 +56,7 @@ class Wire:
 
 
 @pytest.fixture
-def wire(kafka: Broker, registry: RegistryServer, topic: TopicFactory) -> Iterator[Wire]:
+def wire(kafka: Broker, registry: Registry, topic: TopicFactory) -> Iterator[Wire]:
     made = Wire(kafka, registry, topic())
     with made.client:
         yield made
@@ -82,7 +81,7 @@ def order_type(text: str) -> Any:
 
 
 def test_protobuf_of_several_schemas_all_lands_right(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, wire: Wire
+    tmp_path: Path, kafka: Broker, registry: Registry, wire: Wire
 ) -> None:
     wire.client.register_schema("address.proto", Schema(ADDRESS, "PROTOBUF"))
     reference = SchemaReference("shop/address.proto", "address.proto", 1)
@@ -163,7 +162,7 @@ JSON_ORDER: dict[str, Any] = {
 
 
 def test_json_schema_of_several_schemas_all_lands_right(
-    tmp_path: Path, kafka: Broker, registry: RegistryServer, wire: Wire
+    tmp_path: Path, kafka: Broker, registry: Registry, wire: Wire
 ) -> None:
     older = wire.register(json.dumps(JSON_ORDER), "JSON")
     source = {"value": "json_schema", "schema_registry": {"url": registry.url}}

@@ -14,8 +14,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from k2i_core.clock import SystemClock
 from k2i_core.config.load import read_pipeline
-from k2i_core.dev.registry_server import RegistryServer
 from k2i_core.wiring.formats import Formats
+from tests.conftest import Registry
 
 
 def record(name: str, field: str) -> Schema:
@@ -25,9 +25,7 @@ def record(name: str, field: str) -> Schema:
 
 
 @pytest.mark.parametrize("strategy", ["topic", "record", "topic_record"])
-def test_columns_come_from_the_subjects_of_the_strategy(
-    registry: RegistryServer, strategy: str
-) -> None:
+def test_columns_come_from_the_subjects_of_the_strategy(registry: Registry, strategy: str) -> None:
     mark = uuid4().hex
     topic, value, key = f"orders-{mark}", f"Order{mark}", f"Key{mark}"
     subjects = {
