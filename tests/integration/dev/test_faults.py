@@ -1,23 +1,17 @@
 """The fault proxy does to real services what its methods say.
 
-Goal: later tests may trust it. Method: a broker behind a listener of its own and an object store
-behind the plain proxy; every fault on and off again.
+Goal: later tests may trust it. Method: an object store behind it; every fault on and off again.
 """
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from pyiceberg.catalog import load_catalog
 
-from k2i_core.dev.kafka_jars import KafkaRuntime
-from k2i_core.dev.kafka_server import KafkaServer, Listener
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.ports import reserve_port
-from k2i_core.dev.produce import create_topic
 from tests.services.faults import FaultProxy
 
 
@@ -104,49 +98,3 @@ def test_a_service_that_is_down_shows_as_a_closed_connection() -> None:
     with FaultProxy(nobody.number) as proxy, pytest.raises(requests.ConnectionError):
         _ask(proxy)
     nobody.release()
-
-
-def test_a_producer_behind_the_proxy_delivers_once_through_every_fault(
-    tmp_path: Path, kafka_runtime: KafkaRuntime
-) -> None:
-    inner_port = reserve_port()
-    proxy = FaultProxy(inner_port.number)
-    listener = Listener("PROXY", inner_port.number, advertised_port=proxy.port)
-    kafka = KafkaServer(tmp_path / "kafka", runtime=kafka_runtime, listeners=[listener])
-    with kafka, proxy:
-        create_topic(kafka.bootstrap_servers, "t", 1)
-        assert kafka.bootstrap_of("PROXY") == proxy.address
-        producer = Producer(
-            {
-                "bootstrap.servers": proxy.address,
-                "enable.idempotence": True,
-                "linger.ms": 0,
-                "socket.timeout.ms": 1_000,
-                "reconnect.backoff.max.ms": 500,
-                "log_level": 0,
-            }
-        )
-        faults = [proxy.reset, proxy.lose_answers, proxy.hold, proxy.refuse]
-        for number in range(200):
-            producer.produce("t", str(number).encode())
-            producer.poll(0.01)
-            if number % 50 == 25:
-                faults.pop(0)()
-            if number % 50 == 49:
-                proxy.heal()
-        assert producer.flush(60) == 0
-        assert _values(kafka.bootstrap_servers, "t") == [str(n).encode() for n in range(200)]
-        assert proxy.bytes_up > 0
-    inner_port.release()
-
-
-def _values(bootstrap_servers: str, topic: str) -> list[bytes | None]:
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "test"})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)
-    messages = consumer.consume(end, 10)
-    consumer.close()
-    for message in messages:
-        if message.error():
-            raise KafkaException(message.error())
-    return [message.value() for message in messages]

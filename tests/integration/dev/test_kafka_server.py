@@ -19,26 +19,6 @@ from k2i_core.dev.produce import fill, next_event_id
 from k2i_core.errors import ConfigError, UnavailableError
 
 
-def test_a_home_on_loopback_is_the_same_cluster_after_a_stop_and_after_a_kill(
-    tmp_path: Path, kafka_runtime: KafkaRuntime
-) -> None:
-    home = tmp_path / "with space – and more than ASCII"
-    server = KafkaServer(home, runtime=kafka_runtime)
-    with server:
-        cluster_id, port = server.cluster_id, server.port
-        assert_listens_on_loopback_only(server)
-        fill(server.bootstrap_servers, "t", 1_000, partition_count=4)
-        server.kill()
-        assert server.pid is None
-        server.start()
-        assert (server.cluster_id, server.port) == (cluster_id, port)
-        assert next_event_id(server.bootstrap_servers, "t") == 1_000
-    with KafkaServer(home, runtime=kafka_runtime) as later:
-        assert later.cluster_id == cluster_id
-        assert next_event_id(later.bootstrap_servers, "t") == 1_000
-    assert [path.name for path in tmp_path.iterdir()] == [home.name]
-
-
 def assert_listens_on_loopback_only(server: KafkaServer) -> None:
     assert server.pid is not None
     connections = psutil.Process(server.pid).net_connections("inet")
@@ -59,26 +39,44 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_broker_that_a_crashed_parent_left_behind_is_stopped_and_its_cluster_taken_over(
+def test_a_home_on_loopback_is_the_same_cluster_after_every_kind_of_end(
     tmp_path: Path, kafka_runtime: KafkaRuntime
 ) -> None:
-    home = tmp_path / "kafka"
-    arguments = [home, kafka_runtime.java, *kafka_runtime.jars]
+    home = tmp_path / "with space – and more than ASCII"
+    left_behind, cluster_id = left_by_a_crashed_parent(home, kafka_runtime)
+
+    with KafkaServer(home, runtime=kafka_runtime) as server:
+        assert left_behind.pid != server.pid
+        assert not left_behind.is_running() or left_behind.status() == psutil.STATUS_ZOMBIE
+        assert server.cluster_id == cluster_id
+        assert_listens_on_loopback_only(server)
+        fill(server.bootstrap_servers, "t", 1_000, partition_count=4)
+        port = server.port
+        server.kill()
+        assert server.pid is None
+        server.start()
+        assert (server.cluster_id, server.port) == (cluster_id, port)
+        assert next_event_id(server.bootstrap_servers, "t") == 1_000
+    with KafkaServer(home, runtime=kafka_runtime) as later:
+        assert later.cluster_id == cluster_id
+        assert next_event_id(later.bootstrap_servers, "t") == 1_000
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
+
+
+def left_by_a_crashed_parent(home: Path, runtime: KafkaRuntime) -> tuple[psutil.Process, str]:
+    """A broker whose parent has died, and its cluster's id."""
     parent = subprocess.run(
-        [sys.executable, "-c", PARENT_THAT_DIES, *map(str, arguments)],
+        [sys.executable, "-c", PARENT_THAT_DIES, *map(str, [home, runtime.java, *runtime.jars])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
     assert parent.returncode == -signal.SIGKILL, parent.stderr
     pid, cluster_id = parent.stdout.split()
     left_behind = psutil.Process(int(pid))
     assert left_behind.is_running()
-    with KafkaServer(home, runtime=kafka_runtime) as server:
-        assert left_behind.pid != server.pid
-        assert not left_behind.is_running() or left_behind.status() == psutil.STATUS_ZOMBIE
-        assert server.cluster_id == cluster_id
+    return left_behind, cluster_id
 
 
 def test_a_port_in_use_is_told_before_anything_is_written(

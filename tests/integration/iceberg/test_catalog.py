@@ -215,7 +215,7 @@ def test_a_rest_catalog_that_never_answers_is_given_up_on(
             },
         )
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert "hunter2" not in str(caught.value)
 
 

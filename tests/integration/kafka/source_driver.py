@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -76,6 +76,23 @@ def opened(
         yield source
     finally:
         source.close()
+
+
+@contextmanager
+def opened_both_ways(
+    bootstrap_servers: str, *topics: str, call_timeout_seconds: float = 10.0
+) -> Iterator[list[KafkaSource]]:
+    """A source that polls in Python and, where there is a native part, one that polls with it.
+
+    For tests of what befalls a broker, because it takes long enough once.
+    """
+    with ExitStack() as stack:
+        sources: list[KafkaSource] = []
+        for _PATH.native in dict.fromkeys((None, NATIVE.library)):
+            source = opened(bootstrap_servers, *topics, call_timeout_seconds=call_timeout_seconds)
+            sources.append(stack.enter_context(source))
+        _PATH.native = None
+        yield sources
 
 
 @dataclass

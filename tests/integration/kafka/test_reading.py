@@ -8,16 +8,12 @@ ranges are contiguous and hold their records.
 
 import ctypes
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import confluent_kafka
 import pytest
 
-from k2i_core.dev.kafka_jars import KafkaRuntime
-from k2i_core.dev.kafka_server import KafkaServer
-from k2i_core.dev.produce import create_topic
 from k2i_core.errors import DataLossError
 from k2i_core.offsets import TopicPartition
 from tests.conftest import Broker, TopicFactory
@@ -37,21 +33,6 @@ MEBIBYTE = 1024 * 1024
 
 _LIBRARIES = Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs")
 BUNDLED_LIBRDKAFKA = next(_LIBRARIES.glob("librdkafka*"), None)
-
-
-@pytest.fixture
-def cleaning_kafka(
-    tmp_path_factory: pytest.TempPathFactory, kafka_runtime: KafkaRuntime
-) -> Iterator[KafkaServer]:
-    """A broker that compacts within a second instead of within minutes."""
-    properties = {
-        "log.cleaner.backoff.ms": "200",
-        "log.initial.task.delay.ms": "200",
-        "log.retention.check.interval.ms": "1000",
-    }
-    home = tmp_path_factory.mktemp("cleaning_kafka")
-    with KafkaServer(home, runtime=kafka_runtime, properties=properties) as server:
-        yield server
 
 
 def test_every_kind_of_record_survives(kafka: Broker, topic: TopicFactory) -> None:
@@ -198,23 +179,24 @@ def test_nothing_behind_an_open_transaction_is_seen_until_it_ends(
     assert taken.values == [b"before", b"open", b"after"]
 
 
-def test_a_compacted_topic_leaves_no_gap_in_the_ranges(cleaning_kafka: KafkaServer) -> None:
-    servers = cleaning_kafka.bootstrap_servers
+def test_a_compacted_topic_leaves_no_gap_in_the_ranges(kafka: Broker, topic: TopicFactory) -> None:
+    servers = kafka.bootstrap_servers
     settings = {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.01",
         "segment.ms": "200",
         "min.compaction.lag.ms": "0",
     }
-    create_topic(servers, "compacted", 1, settings=settings)
+    name = topic(1, settings)
     for n in range(10):
-        produce(servers, "compacted", [b"%d" % n], key=b"same")
+        produce(servers, name, [b"%d" % n], key=b"same")
         time.sleep(0.05)
-    partition = TopicPartition("compacted", 0)
-    with opened(servers, "compacted") as source:
-        for n in range(10, 60):
+    partition = TopicPartition(name, 0)
+    with opened(servers, name) as source:
+        # A broker as it comes compacts every fifteen seconds, the one of the tests far more often.
+        for n in range(10, 200):
             time.sleep(0.3)
-            produce(servers, "compacted", [b"%d" % n], key=b"same")
+            produce(servers, name, [b"%d" % n], key=b"same")
             taken = read_to_end(source)
             if len(taken.rows) < taken.positions[partition] - 2:
                 break

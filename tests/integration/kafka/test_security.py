@@ -98,15 +98,16 @@ def test_a_wrong_password_is_a_quick_config_error_without_the_password(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     properties = sasl_client(certificates, "reader", WRONG, mechanism)
+    address = secure_kafka.bootstrap_of("SASL_SSL")
     started = time.monotonic()
 
-    with opened(secure_kafka.bootstrap_of("SASL_SSL"), "orders", properties=properties) as source:
+    with opened(address, "orders", properties=properties, call_timeout_seconds=60) as source:
         with pytest.raises(ConfigError) as caught:
             source.topic_ids()
         health = source.health()
 
     printed = capfd.readouterr()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert "_AUTHENTICATION" in str(caught.value)
     for text in (str(caught.value), repr(caught.value), str(health), printed.out, printed.err):
         assert WRONG not in text
@@ -129,10 +130,17 @@ def test_an_unknown_authority_is_a_config_error(
         source.topic_ids()
 
 
-def test_a_missing_client_certificate_is_an_error_in_time(
-    secure_kafka: KafkaServer, certificates: Certificates
+@pytest.mark.parametrize("whose", ["nobody's", "a stranger's"])
+def test_without_a_client_certificate_of_our_authority_nothing_is_told(
+    secure_kafka: KafkaServer,
+    certificates: Certificates,
+    tmp_path_factory: pytest.TempPathFactory,
+    whose: str,
 ) -> None:
-    properties = {"security.protocol": "SSL", "ssl.ca.location": str(certificates.authority)}
+    properties = {"security.protocol": "SSL"}
+    if whose == "a stranger's":
+        properties = ssl_client(make_certificates(tmp_path_factory.mktemp("strangers")))
+    properties["ssl.ca.location"] = str(certificates.authority)
 
     with (
         opened(

@@ -212,7 +212,7 @@ def test_a_broker_that_is_not_there_is_unavailable_in_time() -> None:
             started = time.monotonic()
             with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 "):
                 question()
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 8
         assert not source.health().reachable
         source.mirror({TopicPartition("orders", 0): 1})
 
