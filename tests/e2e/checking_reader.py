@@ -1,6 +1,6 @@
 """A reader in a process of its own that looks again and again and checks every union read.
 
-    python -m tests.e2e.checking_reader PIPELINE_FILE REPORT [by-generation]
+    python -m tests.e2e.checking_reader PIPELINE_FILE REPORT PAUSE_SECONDS [by-generation]
 
 Of every snapshot the rows that came and their total are checked, of every view all hot rows: each
 offset below the frontier is there exactly once. Now and then the same is asked of a whole scan and
@@ -146,7 +146,8 @@ def union_by_generation(entry, pages) -> Seam:
 
 def main() -> None:
     pipeline, report = map(Path, sys.argv[1:3])
-    if sys.argv[3:] == ["by-generation"]:
+    pause = float(sys.argv[3])
+    if sys.argv[4:] == ["by-generation"]:
         union_read.find_seam = union_by_generation
     checker = Checker(pipeline)
     # Apart from frontiers, which such a union cannot even tell.
@@ -166,7 +167,7 @@ def main() -> None:
                 told = time.monotonic()
                 lines.write(json.dumps(checker.counts) + "\n")
                 lines.flush()
-            time.sleep(0.002)
+            time.sleep(pause)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ FAST_RATE = 200_000
 FEED_RATE_MAX = 100_000
 """What one producer keeps up with beside everything else."""
 
+PAUSE_SECONDS = 0.05
+"""Between two reads: readers without a pause keep a machine busy that has other tests to run."""
+FAST_PAUSE_SECONDS = 0.002
+
 READS_MIN = {RATE: 10_000, FAST_RATE: 1_000}
 """At the fast rate two cores are busy with two workers and two producers, and each read checks a
 quarter of a million hot rows."""
@@ -44,6 +48,7 @@ class Stress:
         self.pipeline = pipeline
         self.servers, self.topic = servers, topic
         self.rate = RATE
+        self.pause = PAUSE_SECONDS
         self.chance = chance
         self.reports = pipeline.directory / "reports"
         self.reports.mkdir()
@@ -78,6 +83,7 @@ class Stress:
             "tests.e2e.checking_reader",
             str(self.pipeline.path),
             str(report),
+            str(self.pause),
             *options,
         )
 
@@ -194,6 +200,7 @@ def test_every_union_read_is_exact_while_workers_and_readers_are_killed(
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_union_by_generation_instead_of_by_offset_is_caught(stress: Stress) -> None:
+    stress.pause = FAST_PAUSE_SECONDS
     stress.start(60)
     reader = stress.read("by-generation")
     deadline = time.monotonic() + 90
@@ -212,7 +219,7 @@ def test_a_union_by_generation_instead_of_by_offset_is_caught(stress: Stress) ->
 def test_union_reads_stay_exact_for_as_long_as_asked(
     stress: Stress, rate: int, soak_seconds, record_property
 ) -> None:
-    stress.rate = rate
+    stress.rate, stress.pause = rate, FAST_PAUSE_SECONDS
     seconds = soak_seconds if rate == RATE else min(soak_seconds, FAST_SECONDS_MAX)
     # A read takes some milliseconds; fewer are asked for where there is no time for so many.
     reads_min = min(READS_MIN[rate], int(seconds * 50))
