@@ -28,6 +28,9 @@ BACK_SECONDS_MAX = 60.0
 WAIT_SECONDS_MAX = 120.0
 """What is waited for where nothing is promised, on a machine that does ten other things."""
 
+LOOK_SECONDS = 0.3
+"""Most looks ask the webserver, and ten of them a second would keep it busy all the time."""
+
 WORKER = "k2i/worker"
 
 NO_MAINTENANCE = {
@@ -131,7 +134,7 @@ class Stack:
         while not is_there():
             waited = time.monotonic() - began
             assert waited < seconds_max, f"not there after {waited:.0f} s\n{self.log_ends()}"
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
         return time.monotonic() - began
 
     def log_ends(self) -> str:

@@ -67,18 +67,26 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory, kafka: Broker) -> It
 @pytest.fixture
 def deployment(running_stack: Deployment) -> Deployment:
     """The deployment with a worker that ingests, whatever the test before has done to it."""
-    stack = running_stack.stack
-    if any(run.status == "FAILURE" for run in stack.runs()[1:2]):
-        # Otherwise the next failure is one of a series, and the sensor waits longer each time.
-        stack.client.terminate(stack.ensure_worker().id)
-        stack.wait_for(lambda: not stack.runs()[0].is_live)
-    stack.ensure_worker()
+    running_stack.stack.ensure_worker()
     # It ingests, and not only runs: it has taken over and committed.
     running_stack.produce(100)
     running_stack.assert_whole()
     return running_stack
 
 
+@pytest.fixture
+def after_no_failure(running_stack: Deployment) -> None:
+    """Otherwise the next failure is one of a series, and the sensor waits longer each time.
+
+    A test that fails a worker stands behind one that does not, so that this has nothing to do.
+    """
+    stack = running_stack.stack
+    if any(run.status == "FAILURE" for run in stack.runs()[1:2]):
+        stack.client.terminate(stack.ensure_worker().id)
+        stack.wait_for(lambda: not stack.runs()[0].is_live)
+
+
+@pytest.mark.usefixtures("after_no_failure")
 def test_a_killed_worker_is_back_within_a_minute(deployment: Deployment) -> None:
     stack = deployment.stack
     old = stack.ensure_worker()
@@ -94,15 +102,15 @@ def test_a_killed_worker_is_back_within_a_minute(deployment: Deployment) -> None
 
 @pytest.mark.parametrize("name", PARTS)
 def test_the_containers_health_checks_tell_a_living_server(
-    deployment: Deployment, name: str
+    running_stack: Deployment, name: str
 ) -> None:
-    asked = deployment.stack.health(name)
+    asked = running_stack.stack.health(name)
 
     assert asked.returncode == 0, asked.stdout + asked.stderr
 
 
-def test_a_killed_server_is_told_by_its_health_check(deployment: Deployment) -> None:
-    stack = deployment.stack
+def test_a_killed_server_is_told_by_its_health_check(running_stack: Deployment) -> None:
+    stack = running_stack.stack
     stack.kill("webserver")
     assert stack.health("webserver").returncode != 0
     stack.start("webserver")
@@ -121,6 +129,31 @@ def test_a_worker_outlives_a_killed_daemon(deployment: Deployment) -> None:
     assert [run.id for run in stack.started()] == [old.id]
 
 
+def test_a_run_that_is_terminated_during_a_flush_flushes_first_and_a_second_one_waits_for_it(
+    deployment: Deployment,
+) -> None:
+    stack = deployment.stack
+    old = stack.ensure_worker()
+    second = stack.launch()
+    count, files = deployment.count, file_count(deployment.pipeline)
+
+    with locked_catalog(deployment.pipeline):
+        deployment.produce()
+        # The file is there, so its commit now waits for the catalog.
+        stack.wait_for(lambda: file_count(deployment.pipeline) > files)
+        stack.client.terminate(old.id)
+        stack.wait_for(lambda: stack.run(old.id).status == "CANCELING")
+        assert stack.run(second).status == "QUEUED"
+        assert stack.worker_processes()
+
+    stack.wait_for(lambda: stack.run(old.id).status == "CANCELED")
+    assert row_count(deployment.pipeline) == count + 2_000
+    stack.wait_for(lambda: stack.run(second).status == "STARTED")
+    deployment.produce()
+    deployment.assert_whole()
+
+
+@pytest.mark.usefixtures("after_no_failure")
 def test_a_worker_outlives_a_killed_code_server_and_is_replaced_when_it_dies_later(
     deployment: Deployment,
 ) -> None:
@@ -192,6 +225,7 @@ def executed_job(
             process.wait()
 
 
+@pytest.mark.usefixtures("after_no_failure")
 def test_everything_is_back_within_a_minute_after_a_power_cut(deployment: Deployment) -> None:
     stack = deployment.stack
     old = stack.ensure_worker()
@@ -204,30 +238,6 @@ def test_everything_is_back_within_a_minute_after_a_power_cut(deployment: Deploy
 
     stack.wait_for_new_worker(old)
     assert stack.run(old.id).status == "FAILURE"
-    deployment.assert_whole()
-
-
-def test_a_run_that_is_terminated_during_a_flush_flushes_first_and_a_second_one_waits_for_it(
-    deployment: Deployment,
-) -> None:
-    stack = deployment.stack
-    old = stack.ensure_worker()
-    second = stack.launch()
-    count, files = deployment.count, file_count(deployment.pipeline)
-
-    with locked_catalog(deployment.pipeline):
-        deployment.produce()
-        # The file is there, so its commit now waits for the catalog.
-        stack.wait_for(lambda: file_count(deployment.pipeline) > files)
-        stack.client.terminate(old.id)
-        stack.wait_for(lambda: stack.run(old.id).status == "CANCELING")
-        assert stack.run(second).status == "QUEUED"
-        assert stack.worker_processes()
-
-    stack.wait_for(lambda: stack.run(old.id).status == "CANCELED")
-    assert row_count(deployment.pipeline) == count + 2_000
-    stack.wait_for(lambda: stack.run(second).status == "STARTED")
-    deployment.produce()
     deployment.assert_whole()
 
 
