@@ -11,11 +11,11 @@ from k2i_core.transform.exploding import with_items
 
 
 def rows_of(offset: int) -> int:
-    return 1 + offset % 3
+    return 1 + offset % 4
 
 
 class SeveralRows:
-    """Each record one, two or three times."""
+    """Each record one to four times."""
 
     keeps_bytes = True
 

@@ -5,7 +5,7 @@ Method: a seed chooses what happens next: a worker appends, a take-over, a rewin
 (perhaps at an old load) and writes files, somebody commits what was chosen long ago. Answers are
 lost, late or wrong, and others act while a request is on its way. The commit loop and the decision
 are the real ones, the table is in memory; after every step rows, dead letters and ledger are
-compared. A record is one, two or three rows, in one file. The rules are shown to be needed by
+compared. A record is one to four rows, in one file. The rules are shown to be needed by
 taking each out.
 """
 
