@@ -128,7 +128,7 @@ def _check_tables(sections: Sections) -> Iterator[Finding]:
 def _check_tags(privacy: Privacy, format_: Format) -> Iterator[Finding]:
     if privacy.tags and format_.value not in TAGGED_FORMATS:
         message = (
-            f"are of schemas of {' and '.join(TAGGED_FORMATS)}; with format {format_.value} name "
+            f"are of schemas of {', '.join(TAGGED_FORMATS)}; with format {format_.value} name "
             "the columns under privacy.columns"
         )
         yield ("privacy", "tags"), message

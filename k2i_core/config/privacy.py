@@ -16,7 +16,7 @@ from k2i_core.config.settings import Scalars, Section, Texts, refused_keys
 
 ACTIONS = ("mask", "hash", "tokenise", "redact", "drop")
 
-TAGGED_FORMATS = ("avro", "json_schema")
+TAGGED_FORMATS = ("avro", "json_schema", "protobuf")
 """Formats whose schemas carry tags that can be read."""
 
 SECRET_CHARACTERS_MIN = 16
@@ -63,8 +63,8 @@ class Privacy(Section):
     )
     tags: Annotated[Texts, Scalars(_check_action, Texts)] = Field(
         default_factory=Texts,
-        description="Tag that a writer's schema gives to a field (confluent:tags, in Avro and JSON "
-        "Schema) → what is done to that field. Of several tags the first one here counts.",
+        description="Tag that a writer's schema gives to a field (confluent:tags; in Protobuf "
+        "confluent.field_meta) → what is done to that field. Of several the first one here counts.",
         examples=[{"PII": "hash"}],
     )
 

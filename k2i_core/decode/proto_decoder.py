@@ -15,6 +15,7 @@ from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.proto_columns import Row, plan_message
 from k2i_core.decode.proto_rows import read_messages
 from k2i_core.decode.proto_schema import CompiledSchema, Message, MessageTree
+from k2i_core.decode.proto_tags import tagged_fields
 from k2i_core.decode.schema_decoder import Piece
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 
@@ -53,6 +54,9 @@ class ProtoReader:
         first = compiled.roots[0].message
         self._first = compiled.messages[message_name] if message_name is not None else first
         self.row = plan_message(self._first)
+        named = message_name if is_framed else self._first.name
+        self.tagged = tagged_fields(compiled, named)
+        """The fields that have tags, of any message that a record may be."""
 
     @property
     def frame(self) -> bytes | None:

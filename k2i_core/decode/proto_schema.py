@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
 
+FIELD_META = 1088
+"""Number of the option `confluent.field_meta`."""
+
+META_TAGS = 3
+"""Number of the tags in it."""
+
+
 class Kind(Enum):
     """Types of fields; the value is the number in a descriptor."""
 
@@ -69,6 +76,7 @@ class MessageField:
         oneof: Which of its message's oneofs it belongs to; None for none.
         message: Type of a message field.
         symbols: Names of an enum by number.
+        tags: What Confluent's option says that it is.
     """
 
     name: str
@@ -79,6 +87,7 @@ class MessageField:
     oneof: int | None = None
     message: Message | None = None
     symbols: dict[int, str] = field(default_factory=dict[int, str])
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +198,26 @@ def _field(
         oneof=descriptor.oneof_index if descriptor.HasField("oneof_index") else None,
         message=messages[type_name] if kind is Kind.MESSAGE else None,
         symbols=enums[type_name] if kind is Kind.ENUM else {},
+        tags=_tags(descriptor.options),
     )
+
+
+def _tags(options: Any) -> frozenset[str]:  # noqa: ANN401 - as above
+    return frozenset(
+        tag.decode(errors="replace")
+        for meta in _parts(options.SerializeToString(), FIELD_META)
+        for tag in _parts(meta, META_TAGS)
+    )
+
+
+def _parts(serialized: bytes, number: int) -> Iterator[bytes]:
+    """Yield the texts and messages of one number in a message whose type is not known."""
+    from google.protobuf.empty_pb2 import Empty  # noqa: PLC0415 - optional
+    from google.protobuf.unknown_fields import UnknownFieldSet  # noqa: PLC0415 - optional
+
+    for found in UnknownFieldSet(Empty.FromString(serialized)):
+        if found.field_number == number and isinstance(found.data, bytes):
+            yield found.data
 
 
 def _presence(file: Any, descriptor: Any, kind: Kind) -> Presence:  # noqa: ANN401 - as above

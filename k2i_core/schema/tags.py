@@ -1,4 +1,7 @@
-"""Tags that a writer's schema gives to its fields: `confluent:tags` in Avro and JSON Schema."""
+"""Tags that a writer's schema gives to its fields: `confluent:tags` in Avro and JSON Schema.
+
+Those of Protobuf are options, which only its compiler reads: see `decode.proto_tags`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,7 +27,8 @@ fit. Columns do not go deeper."""
 def tagged_fields(schema: WriterSchema) -> tuple[Tagged, ...]:
     """Return the fields that have tags; none of a schema that is not JSON.
 
-    A field of a type that contains itself is found once, at its first level.
+    Where a type contains itself, the field that does so has all tags that are inside of it: in a
+    table it is JSON text, in which they cannot be told apart.
     """
     try:
         root = json.loads(schema.text)
@@ -84,6 +88,7 @@ class _Avro:
 
     def __init__(self, names: Mapping[str, Mapping[str, Any]]) -> None:
         self._names = names
+        self._inside_of: dict[str, frozenset[str]] = {}
 
     def fields(
         self, node: object, namespace: str, path: Steps, around: tuple[str, ...]
@@ -95,10 +100,21 @@ class _Avro:
                 yield from self.fields(branch, namespace, path, around)
         elif isinstance(node, str):
             name = node if node in self._names else f"{namespace}.{node}"
-            if name in self._names and name not in around:
+            if name in around:
+                if tags := self._tags_inside(name):
+                    yield path, tags
+            elif name in self._names:
                 yield from self.fields(self._names[name], namespace, path, around)
         elif isinstance(node, Mapping):
             yield from self._inside(cast("Mapping[str, Any]", node), namespace, path, around)
+
+    def _tags_inside(self, name: str) -> frozenset[str]:
+        if name not in self._inside_of:
+            # None while it is looked through: whatever leads back here is looked through, too.
+            self._inside_of[name] = frozenset()
+            found = (tags for _, tags in self.fields(self._names[name], "", (), ()))
+            self._inside_of[name] = frozenset().union(*found)
+        return self._inside_of[name]
 
     def _inside(
         self, node: Mapping[str, Any], namespace: str, path: Steps, around: tuple[str, ...]
@@ -124,15 +140,18 @@ class _JsonSchema:
 
     def __init__(self, documents: Mapping[str, object]) -> None:
         self._documents = documents
+        self._inside_of: dict[int, frozenset[str]] = {}
 
     def fields(
         self, node: object, document: str, path: Steps, around: tuple[int, ...]
     ) -> Iterator[Tagged]:
-        if not isinstance(node, Mapping) or id(cast("object", node)) in around:
-            return
-        if len(around) > NESTING_MAX:
+        if not isinstance(node, Mapping) or len(around) > NESTING_MAX:
             return
         described = cast("Mapping[str, Any]", node)
+        if id(described) in around:
+            if path and (tags := self._tags_inside(described, document)):
+                yield path, tags
+            return
         inside = (*around, id(described))
         for inner, named in self._same_place(described, document):
             if path and isinstance(inner, Mapping) and (tags := _tags(inner)):
@@ -143,6 +162,14 @@ class _JsonSchema:
             if step not in {ELEMENT, VALUE} and (tags := _tags(child)):
                 yield below, tags
             yield from self.fields(child, document, below, inside)
+
+    def _tags_inside(self, described: Mapping[str, Any], document: str) -> frozenset[str]:
+        if id(described) not in self._inside_of:
+            # None while it is looked through, as with Avro.
+            self._inside_of[id(described)] = frozenset()
+            found = (tags for _, tags in self.fields(described, document, (), ()))
+            self._inside_of[id(described)] = frozenset().union(*found)
+        return self._inside_of[id(described)]
 
     def _same_place(
         self, described: Mapping[str, Any], document: str

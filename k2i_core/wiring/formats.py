@@ -1,6 +1,6 @@
 """The pipeline file's `format` section as decoders, and as the columns of a new table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import cast
@@ -49,6 +49,7 @@ from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.identity import known_by
 from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
+from k2i_core.schema.tags import Tagged
 from k2i_core.wiring.key_format import KeyFormat
 from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
 
@@ -134,8 +135,8 @@ class Formats:
         except UnusableSchemaError:
             return None
 
-    def tell_schemas(self, tell: Callable[[WriterSchema], None]) -> None:
-        """Tell of the latest schemas now, and of each other one before records are read by it.
+    def tell_tags(self, tell: Callable[[Iterable[Tagged]], None]) -> None:
+        """Tell what the latest schemas tag now, and each other one before records are read by it.
 
         Raises:
             UnavailableError, ConfigError: As `known_row_schema`.
@@ -144,7 +145,7 @@ class Formats:
         if self._readers is not None:
             self._readers.tell = tell
             if self._readers.file_schema is not None:
-                tell(self._readers.file_schema)
+                tell(self._readers.tagged(self._readers.file_schema))
             self.latest_schemas()
 
     def fetch(self, schema_ids: frozenset[SchemaId], /) -> None:

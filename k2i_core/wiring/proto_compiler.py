@@ -21,6 +21,29 @@ FILE_NAME = "k2i_writer_schema.proto"
 
 REASON_CHARACTERS_MAX = 300
 
+PROVIDED_IMPORTS = {
+    "confluent/meta.proto": """\
+syntax = "proto3";
+package confluent;
+import "google/protobuf/descriptor.proto";
+message Meta {
+  string doc = 1;
+  map<string, string> params = 2;
+  repeated string tags = 3;
+}
+extend google.protobuf.FileOptions { Meta file_meta = 1088; }
+extend google.protobuf.MessageOptions { Meta message_meta = 1088; }
+extend google.protobuf.FieldOptions { Meta field_meta = 1088; }
+extend google.protobuf.EnumOptions { Meta enum_meta = 1088; }
+extend google.protobuf.EnumValueOptions { Meta enum_value_meta = 1088; }
+"""
+}
+"""Imports that clients of a registry bring along, so that it lists them nowhere.
+
+Source:
+    `confluent/meta.proto` of Confluent Schema Registry.
+"""
+
 
 def check_compiler() -> None:
     """Refuse the format where its optional package is missing.
@@ -46,16 +69,17 @@ def compile_proto(schema: WriterSchema, imports: Path | None = None) -> bytes:
         UnavailableError: The compiler did not end in time.
 
     """
-    with tempfile.TemporaryDirectory(prefix="k2i-proto-") as name:
-        directory = Path(name)
+    with tempfile.TemporaryDirectory(prefix="k2i-proto-") as temporary:
+        directory = Path(temporary)
+        for name, text in PROVIDED_IMPORTS.items():
+            if imports is None or not (imports / name).exists():
+                _write(directory, name, text)
         for reference in schema.references:
             path = PurePosixPath(reference.name)
             if path.is_absolute() or ".." in path.parts or "\\" in reference.name:
                 message = "the schema imports a path outside of its own directory"
                 raise UnusableSchemaError(message)
-            target = directory / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(reference.text, encoding="utf-8")
+            _write(directory, reference.name, reference.text)
         (directory / FILE_NAME).write_text(schema.text, encoding="utf-8")
         output = directory / "descriptors"
         command = [
@@ -80,3 +104,9 @@ def compile_proto(schema: WriterSchema, imports: Path | None = None) -> bytes:
             message = f"the schema does not compile: {reason}"
             raise UnusableSchemaError(message)
         return output.read_bytes()
+
+
+def _write(directory: Path, name: str, text: str) -> None:
+    target = directory / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")

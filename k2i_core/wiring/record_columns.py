@@ -59,7 +59,7 @@ class RecordColumns:
 
             tags = schema_tags(pipeline)
             if tags is not None and formats is not None:
-                formats.tell_schemas(tags.learn)
+                formats.tell_tags(tags.learn)
             self.transforms = transforms_of(pipeline, tags)
         self._declared = declared_schema(pipeline)
         self._explodes = pipeline.explodes

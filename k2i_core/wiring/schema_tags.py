@@ -1,10 +1,9 @@
 """Which columns the tags of the writers' schemas mean, of all schemas seen so far."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from k2i_core.schema.registered import WriterSchema
-from k2i_core.schema.tags import Steps, tagged_fields
+from k2i_core.schema.tags import Steps, Tagged
 from k2i_core.transform.privacy import BEFORE, Action
 
 _COLUMNS = {"after": (), "before": (BEFORE,), "source": ("__source",)}
@@ -27,10 +26,10 @@ class SchemaTags:
         # Replaced as a whole, so that any thread reads one or the other.
         self._found: Mapping[Steps, Action] = MappingProxyType({})
 
-    def learn(self, schema: WriterSchema) -> None:
-        """Take in a schema that records are written with."""
+    def learn(self, tagged: Iterable[Tagged]) -> None:
+        """Take in what a schema tags that records are written with."""
         found = dict(self._found)
-        for steps, tags in tagged_fields(schema):
+        for steps, tags in tagged:
             action = next((a for tag, a in self._actions.items() if tag in tags), None)
             if action is not None:
                 found.setdefault(self._column(steps), action)

@@ -1,6 +1,6 @@
 """What reads records of a writer's schema, for values and for keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from k2i_core.decode.schema_decoder import WriterReader
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.schema.tags import Tagged, tagged_fields
 from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
 
 Accelerate: TypeAlias = Callable[[AvroReader | ProtoReader], WriterReader]
@@ -67,7 +68,9 @@ class WriterReaders:
         # Kept over decoders, because each column that is added makes new ones. Written by any
         # thread: whichever is last, the readers of one schema are alike.
         self._readers: dict[WriterSchema, WriterReader] = {}
-        self.tell: Callable[[WriterSchema], None] = _tell_nobody
+        self._proto_tags: dict[WriterSchema, tuple[Tagged, ...]] = {}
+        self.tell: Callable[[Iterable[Tagged]], None] = _tell_nobody
+        """Told of the tags of each schema before records are read by it."""
         self.file_schema = _file_schema(settings)
         if self.file_schema is not None:
             try:
@@ -84,9 +87,15 @@ class WriterReaders:
 
         """
         if (known := self._readers.get(schema)) is None:
-            self.tell(schema)
-            known = self._readers[schema] = self._new(schema)
+            known = self._new(schema)
+            self.tell(self.tagged(schema))
+            self._readers[schema] = known
         return known
+
+    def tagged(self, schema: WriterSchema) -> tuple[Tagged, ...]:
+        """Return the fields that have tags, of a schema for which a reader was made."""
+        is_protobuf = schema.language is SchemaLanguage.PROTOBUF
+        return self._proto_tags[schema] if is_protobuf else tagged_fields(schema)
 
     def columns_of(self, schema: WriterSchema) -> pa.Schema:
         """Return the columns of a schema of any language.
@@ -97,7 +106,7 @@ class WriterReaders:
         """
         if schema.language is SchemaLanguage.JSON_SCHEMA:
             self._check_language(schema)
-            self.tell(schema)
+            self.tell(tagged_fields(schema))
             return columns_of(schema)
         return self.make(schema).row_schema
 
@@ -114,8 +123,9 @@ class WriterReaders:
             return self._accelerate(AvroReader(with_avro_column(schema, column)))
         imports = settings.file.parent if settings.file else None
         compiled = read_descriptors(compile_proto(schema, imports), FILE_NAME)
-        is_framed = settings.file is None
-        reader = self._accelerate(ProtoReader(compiled, settings.message, is_framed=is_framed))
+        proto = ProtoReader(compiled, settings.message, is_framed=settings.file is None)
+        self._proto_tags[schema] = proto.tagged
+        reader = self._accelerate(proto)
         return reader if column is None else PackedReader(reader, column)
 
     def _check_language(self, schema: WriterSchema) -> None:
@@ -125,8 +135,8 @@ class WriterReaders:
             raise UnusableSchemaError(message)
 
 
-def _tell_nobody(_: WriterSchema) -> None:
-    """Tell nobody of a schema."""
+def _tell_nobody(_: Iterable[Tagged]) -> None:
+    """Tell nobody of tags."""
 
 
 def _file_schema(settings: SchemaSettings) -> WriterSchema | None:

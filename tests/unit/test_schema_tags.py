@@ -50,6 +50,7 @@ PATHS = {
     ("home", "street"),
     ("others", "[]", "street"),
     ("by_name", "{}", "street"),
+    ("parent",),
 }
 
 

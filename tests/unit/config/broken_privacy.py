@@ -25,8 +25,8 @@ BROKEN_PRIVACY = [
         "tags without a schema to carry them",
         {"privacy": "{tags: {PII: redact}}"},
         (
-            "orders.yaml:11: privacy.tags: are of schemas of avro and json_schema; with format "
-            "json name the columns under privacy.columns"
+            "orders.yaml:11: privacy.tags: are of schemas of avro, json_schema, protobuf; with "
+            "format json name the columns under privacy.columns"
         ),
     ),
     (

@@ -16,6 +16,7 @@ import pytest
 from k2i_core.config.load import parse_pipeline
 from k2i_core.errors import ConfigError
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.schema.tags import tagged_fields
 from k2i_core.transform.chain import Transforms
 from k2i_core.transform.privacy import Action
 from k2i_core.wiring.schema_tags import SchemaTags
@@ -140,10 +141,10 @@ def test_what_a_schema_tags_is_protected_from_then_on_in_all_records():
     assert apply(made, rows).rows.to_pylist()[0]["email"] == "a@b"
     item = {"type": "record", "name": "Item", "fields": [{"name": "note", "type": "string"}]}
     item["fields"][0]["confluent:tags"] = ["PII"]
-    tags.learn(avro_of(email="string", no_column="string", customer="string"))
+    tags.learn(tagged_fields(avro_of(email="string", no_column="string", customer="string")))
     items = {"type": "array", "items": item}
     text = json.dumps({"type": "record", "name": "P", "fields": [{"name": "items", "type": items}]})
-    tags.learn(WriterSchema(2, SchemaLanguage.AVRO, text))
+    tags.learn(tagged_fields(WriterSchema(2, SchemaLanguage.AVRO, text)))
     assert apply(made, rows).rows.to_pylist() == [
         {"id": 0, "email": digest("a@b"), "items": [{"n": 1, "note": digest("x")}]}
     ]
@@ -160,7 +161,7 @@ def test_what_hides_a_tagged_field_is_protected_as_a_whole():
     after = {"type": "record", "name": "Row", "fields": row}
     fields = [{"name": "after", "type": after}, {"name": "before", "type": "Row"}]
     text = json.dumps({"type": "record", "name": "Envelope", "fields": fields})
-    tags.learn(WriterSchema(1, SchemaLanguage.AVRO, text))
+    tags.learn(tagged_fields(WriterSchema(1, SchemaLanguage.AVRO, text)))
     map_type = pa.map_(pa.string(), pa.string())
     schema = pa.schema(
         [
