@@ -41,6 +41,9 @@ _QUEUED_MAX = 80_000
 ours."""
 _TICK_SECONDS = 0.02
 """How often a paced run sends. Larger: the traffic comes in bursts. Smaller: more wake-ups."""
+_SLOW_RATE = 1_000.0
+_SLOW_TICK_SECONDS = 0.1
+"""The same below that rate, because one event takes nearly as long to make as a hundred."""
 # librdkafka's own codes: the underscore is part of their public names.
 _PARTITION_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - see above
 _TIMED_OUT = KafkaError._TIMED_OUT  # noqa: SLF001 - see above
@@ -236,11 +239,12 @@ class EventProducer:
         stop = stop or threading.Event()
         start_id, began = self.next_id, self._clock.boot_seconds()
         end_id = None if count is None else start_id + count
+        tick_seconds = _TICK_SECONDS if rate >= _SLOW_RATE else _SLOW_TICK_SECONDS
         while not stop.is_set() and self.next_id != end_id:
             due = self.next_id + _CHUNK
             epoch_ms = EPOCH_MS
             if rate > 0:
-                self._clock.sleep(_TICK_SECONDS)
+                self._clock.sleep(tick_seconds)
                 elapsed = self._clock.boot_seconds() - began
                 due = min(due, start_id + int(elapsed * rate))
                 epoch_ms = self._clock.now_ms() - due

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
+from tests.property.dear import dear
 from tests.property.test_decode_json import (
     BadRecordError,
     Literal,
@@ -164,6 +165,7 @@ def check_batch(values: list[bytes], dialect: CsvDialect, schema: pa.Schema = RO
         assert row == expected(value, dialect, schema), (value, outcome)
 
 
+@dear
 @given(st.data(), st.sampled_from(DIALECTS))
 def test_a_batch_is_its_records_one_by_one_and_each_is_what_python_reads(
     data: st.DataObject, dialect: CsvDialect

@@ -18,6 +18,7 @@ from k2i_core.records import DecodedValues
 from k2i_core.schema.changes import apply, diff
 from k2i_core.schema.evolution import SchemaEvolution
 from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
+from tests.property.dear import dear
 
 ROW_SCHEMA = pa.schema(
     [
@@ -91,6 +92,7 @@ def verdicts(decoded: DecodedValues, count: int) -> list[Any]:
     return [outcome[index] for index in range(count)]
 
 
+@dear
 @given(SCHEMAS, st.lists(RECORDS, min_size=1, max_size=10))
 def test_a_schema_grows_once_and_then_verdicts_do_not_depend_on_the_batch(
     schema: pa.Schema, values: list[bytes]
@@ -108,6 +110,7 @@ def test_a_schema_grows_once_and_then_verdicts_do_not_depend_on_the_batch(
             assert (alone.error_class, alone.message) == (outcome.error_class, outcome.message)
 
 
+@dear
 @given(SCHEMAS, st.lists(RECORDS, min_size=1, max_size=10))
 def test_growing_keeps_every_row_that_was_one_before(
     schema: pa.Schema, values: list[bytes]
@@ -139,6 +142,7 @@ def with_new_nulls(old: Any, new: Any) -> Any:
     return new if old == new else old
 
 
+@dear
 @given(st.lists(RECORDS, min_size=1, max_size=10))
 def test_an_inferred_schema_is_the_one_that_the_records_would_grow(values: list[bytes]) -> None:
     grown, _ = grow(values, pa.schema([]))

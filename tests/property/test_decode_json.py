@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.records import DecodedValues
 from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
+from tests.property.dear import dear
 
 TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 ITEM = pa.struct(
@@ -457,6 +458,7 @@ def check_batch(values: list[bytes], schema: pa.Schema) -> None:
         assert isinstance(outcome, dict) or outcome[0] != "undecodable", (value, outcome)
 
 
+@dear
 @given(st.lists(records(FIELDS), min_size=1, max_size=12))
 def test_a_batch_is_its_records_one_by_one_and_each_is_what_python_reads(
     values: list[bytes],
@@ -464,6 +466,7 @@ def test_a_batch_is_its_records_one_by_one_and_each_is_what_python_reads(
     check_batch(values, ROW_SCHEMA)
 
 
+@dear
 @given(st.lists(records(MAP_FIELDS), min_size=1, max_size=8))
 def test_the_same_holds_with_a_map(values: list[bytes]) -> None:
     check_batch(values, MAP_SCHEMA)
@@ -477,6 +480,7 @@ def test_the_same_holds_for_every_odd_spelling_of_a_map(spellings: list[str]) ->
     check_batch([*labels, *tags], NESTED_MAP_SCHEMA)
 
 
+@dear
 @given(st.lists(map_records(), min_size=1, max_size=12))
 def test_the_same_holds_with_maps_inside_maps_lists_and_structs(values: list[bytes]) -> None:
     check_batch(values, NESTED_MAP_SCHEMA)
