@@ -108,7 +108,7 @@ def _keep_healthy(path: Path, clock: FlushingClock) -> float:
     pipeline = read_pipeline(path)
     table = pipeline.table.identifier
     began = clock.boot_seconds()
-    compact(pipeline, table, clock, options=compaction_options(pipeline))
+    compact(pipeline, table, clock, options=compaction_options(pipeline, table))
     rewrite_manifests(pipeline, table, clock)
     expire_snapshots(pipeline, table, clock)
     return clock.boot_seconds() - began

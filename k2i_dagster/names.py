@@ -147,7 +147,11 @@ def light_checks(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def check_keys(pipeline: Pipeline) -> tuple[dg.AssetCheckKey, ...]:
-    """Return the keys of all checks that judge a pipeline's table."""
+    """Return the keys of all checks that judge the tables that a pipeline names."""
+    return tuple(key for alone in pipeline.declared_tables for key in _check_keys(alone))
+
+
+def _check_keys(pipeline: Pipeline) -> tuple[dg.AssetCheckKey, ...]:
     light = [dg.AssetCheckKey(table_key(pipeline), name) for name in light_checks(pipeline)]
     deep = [
         dg.AssetCheckKey(key, spec.name)

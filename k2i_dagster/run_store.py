@@ -133,7 +133,7 @@ def mark_failed(
 
 
 def failing_error_checks(instance: dg.DagsterInstance, pipeline: Pipeline) -> tuple[str, ...]:
-    """Return which error-level checks of a pipeline's table failed when they last were evaluated.
+    """Return which error-level checks of a pipeline's tables failed when they last were evaluated.
 
     While there is one, nothing may be deleted that could be needed to settle it. A check that is
     being evaluated now counts as it was before; one that never was evaluated does not fail.

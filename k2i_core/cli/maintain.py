@@ -16,7 +16,6 @@ from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline
 from k2i_core.config.units import parse_size
 from k2i_core.errors import ConfigError
-from k2i_core.maintenance.compaction import CompactionOptions
 from k2i_core.maintenance.health import Need, TableHealth, needs
 from k2i_core.maintenance.report import Figure, MaintenanceReport, Progress
 from k2i_core.wiring import maintenance
@@ -61,8 +60,12 @@ def compact(
 ) -> None:
     """Put small files together; DuckDB proves that the rows are the same before the commit."""
     pipeline = read_pipeline(pipeline_file, overrides)
-    options = _compaction_options(pipeline, target_file_bytes, is_everything=everything)
-    step = _compaction(pipeline, options, is_dry_run=dry_run)
+    step = _compaction(
+        pipeline,
+        is_dry_run=dry_run,
+        target_bytes=_target_bytes(target_file_bytes),
+        is_everything=everything,
+    )
     _run(_tables(pipeline, table), [step], as_json=as_json)
 
 
@@ -120,9 +123,8 @@ def everything(
 ) -> None:
     """Run all four steps in their order, as an orchestrator would; for cron."""
     pipeline = read_pipeline(pipeline_file, overrides)
-    options = _compaction_options(pipeline, None, is_everything=False)
     steps = [
-        _compaction(pipeline, options, is_dry_run=dry_run),
+        _compaction(pipeline, is_dry_run=dry_run),
         _manifest_rewriting(pipeline, is_dry_run=dry_run),
         _expiration(pipeline, is_dry_run=dry_run),
         _orphan_removal(pipeline, is_dry_run=dry_run),
@@ -160,11 +162,27 @@ def health(
             print_line(f"{found.table} needs nothing")
 
 
-def _compaction(pipeline: Pipeline, options: CompactionOptions, *, is_dry_run: bool) -> Step:
+def _compaction(
+    pipeline: Pipeline,
+    *,
+    is_dry_run: bool,
+    target_bytes: int | None = None,
+    is_everything: bool = False,
+) -> Step:
     clock = SystemClock()
-    return lambda identifier, progress: maintenance.compact(
-        pipeline, identifier, clock, options=options, is_dry_run=is_dry_run, progress=progress
-    )
+
+    def step(identifier: str, progress: Progress) -> MaintenanceReport:
+        options = maintenance.compaction_options(pipeline, identifier)
+        options = replace(
+            options,
+            is_everything=is_everything,
+            target_file_bytes=target_bytes or options.target_file_bytes,
+        )
+        return maintenance.compact(
+            pipeline, identifier, clock, options=options, is_dry_run=is_dry_run, progress=progress
+        )
+
+    return step
 
 
 def _manifest_rewriting(pipeline: Pipeline, *, is_dry_run: bool) -> Step:
@@ -188,14 +206,11 @@ def _orphan_removal(pipeline: Pipeline, *, is_dry_run: bool) -> Step:
     )
 
 
-def _compaction_options(
-    pipeline: Pipeline, target_file_bytes: str | None, *, is_everything: bool
-) -> CompactionOptions:
-    options = replace(maintenance.compaction_options(pipeline), is_everything=is_everything)
-    if target_file_bytes is None:
-        return options
+def _target_bytes(written: str | None) -> int | None:
+    if written is None:
+        return None
     try:
-        return replace(options, target_file_bytes=max(1, parse_size(target_file_bytes)))
+        return max(1, parse_size(written))
     except ValueError as error:
         message = f"--target-file-bytes {error}"
         raise ConfigError(message) from error

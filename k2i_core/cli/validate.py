@@ -28,8 +28,9 @@ def validate(
     Exit codes: 0 all right, 2 the file is wrong, 3 something it names does not answer.
     """
     pipeline = read_pipeline(pipeline_file, overrides)
-    has_own_sql = pipeline.checks or pipeline.transforms or pipeline.privacy is not None
-    checks = _ask(pipeline, connect=connect) if connect or has_own_sql else []
+    has_own_sql = any(one.checks or one.transforms for one in (pipeline, *pipeline.tables))
+    is_asked = connect or has_own_sql or pipeline.privacy is not None
+    checks = _ask(pipeline, connect=connect) if is_asked else []
     if as_json:
         print_json(
             {

@@ -23,7 +23,12 @@ from k2i_core.config.pipeline import (
 from k2i_core.config.privacy import TAGGED_FORMATS, Privacy
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.routing import RoutedTable
-from k2i_core.config.routing_checks import check_matches, check_undeclared
+from k2i_core.config.routing_checks import (
+    check_matches,
+    check_names,
+    check_paths,
+    check_undeclared,
+)
 from k2i_core.config.sections import DeadLetters, Flush
 from k2i_core.config.serving import Serve
 from k2i_core.config.table import CODEC_LEVEL_KEY, Column, Table, codec_level_refusal
@@ -57,7 +62,8 @@ class Sections:
 
     def columns_of(self, table: Table | None) -> Sequence[IcebergField] | None:
         """Return a table's columns as far as the file alone tells; None for none."""
-        if table is None or self.transforms or self.privacy:
+        transforms = table.transforms if isinstance(table, RoutedTable) else self.transforms
+        if table is None or transforms or self.privacy:
             return None
         return declared_columns(self.format, table)
 
@@ -78,9 +84,7 @@ def findings(sections: Sections) -> Iterator[Finding]:
     if sections.monitoring:
         yield from _check_freshness(sections.monitoring)
         yield from _check_limits(sections.monitoring)
-    if sections.monitoring and sections.table:
-        yield from _check_unique_key(sections.monitoring, sections.columns_of(sections.table))
-    yield from _check_names(sections.checks)
+    yield from _check_names(("checks",), sections.checks)
     if sections.serve:
         yield from _check_certificate(sections.serve)
 
@@ -93,10 +97,12 @@ def _check_all_tables(sections: Sections) -> Iterator[Finding]:
             yield (*path, *below), message
         if sections.dead_letters:
             yield from _check_dead_letters(table, sections.dead_letters)
-    if sections.table and sections.format:
-        yield from _check_csv_columns(sections.format, sections.table)
-        yield from _check_key_column(sections.format, sections.table)
-        yield from _check_envelope(sections.format, sections.table)
+    if sections.format:
+        yield from _check_key_name(sections.format)
+        yield from _check_csv_names(sections.format, [table for _, table in (*one, *several)])
+    if sections.table and sections.monitoring:
+        columns, path = sections.columns_of(sections.table), ("monitoring", "unique_key")
+        yield from _check_unique_key(path, sections.monitoring.unique_key, columns)
     if sections.tables:
         yield from _check_tables(sections)
 
@@ -110,6 +116,9 @@ def _check_table(sections: Sections, table: Table) -> Iterator[Finding]:
     yield from _check_sort_fields(table, columns)
     if sections.format:
         yield from _check_value_column(sections.format, table)
+        yield from _check_csv_columns(sections.format, table)
+        yield from _check_key_column(sections.format, table)
+        yield from _check_envelope(sections.format, table)
 
 
 def _check_tables(sections: Sections) -> Iterator[Finding]:
@@ -122,6 +131,10 @@ def _check_tables(sections: Sections) -> Iterator[Finding]:
     for place, table in enumerate(sections.tables):
         if declared_columns(sections.format, table) is None:
             yield from check_undeclared(place, table)
+        yield from _check_own(place, table, sections)
+    if sections.privacy:
+        yield from check_names(sections.tables, sections.privacy, sections.format)
+        yield from check_paths(tuple(sections.privacy.columns))
     yield from _check_of_one_table(sections)
 
 
@@ -135,18 +148,31 @@ def _check_tags(privacy: Privacy, format_: Format) -> Iterator[Finding]:
 
 
 def _check_of_one_table(sections: Sections) -> Iterator[Finding]:
-    if sections.format and sections.format.value == "csv":
-        yield ("format", "value"), "csv is not supported yet with tables"
-    if sections.format and sections.format.key_column_name is not None:
-        yield ("format", "key"), "a column of keys is not supported yet with tables"
-    for key in ("checks", "transforms", "privacy"):
+    """Yield what stands for the whole pipeline, where it is of one table."""
+    message = "is of one table; write it at those of tables that it is meant for"
+    for key in ("checks", "transforms"):
         if getattr(sections, key):
-            yield (key,), "is not supported yet with tables"
+            yield (key,), message
     if sections.monitoring and sections.monitoring.unique_key:
-        yield ("monitoring", "unique_key"), "is not supported yet with tables"
+        yield ("monitoring", "unique_key"), message
     if sections.maintenance and sections.maintenance.compaction.order == "z_order":
-        message = "z_order is not supported yet with tables; sort them by sort_by"
+        message = (
+            "z_order is of one table; write z_order_by at those of tables that it is meant for"
+        )
         yield ("maintenance", "compaction", "order"), message
+
+
+def _check_own(place: int, table: RoutedTable, sections: Sections) -> Iterator[Finding]:
+    """Yield what is wrong with what one of several tables says of itself beside its layout."""
+    path, columns = ("tables", place), sections.columns_of(table)
+    yield from _check_unique_key((*path, "unique_key"), table.unique_key, columns)
+    yield from _check_names((*path, "checks"), table.checks)
+    if len(table.z_order_by) == 1:
+        message = "needs two columns or more; for one, sort the table by it"
+        yield (*path, "z_order_by"), message
+    for index, name in enumerate(table.z_order_by):
+        if columns is not None and column_type(columns, name) is None:
+            yield (*path, "z_order_by", index), _no_column(name, columns)
 
 
 def _check_topics(kafka: Kafka) -> Iterator[Finding]:
@@ -194,17 +220,19 @@ def _check_value_column(format_: Format, table: Table) -> Iterator[Finding]:
         yield ("columns",), message
 
 
+def _check_csv_names(format_: Format, tables: Sequence[Table]) -> Iterator[Finding]:
+    is_named = format_.csv is not None and format_.csv.columns is not None
+    if format_.value == "csv" and not is_named and any(t.columns is None for t in tables):
+        message = "needs table.columns, or the names of the fields in format.csv.columns"
+        yield ("format", "value"), message
+
+
 def _check_csv_columns(format_: Format, table: Table) -> Iterator[Finding]:
     if format_.value != "csv":
         return
     names = format_.csv.columns if format_.csv else None
-    if table.columns is None:
-        if names is None:
-            message = "needs table.columns, or the names of the fields in format.csv.columns"
-            yield ("format", "value"), message
-        return
-    for index, column in enumerate(table.columns):
-        path = ("table", "columns", index)
+    for index, column in enumerate(table.columns or ()):
+        path = ("columns", index)
         is_filled = names is None or column.name in names
         if is_filled and is_nested(column.type):
             message = f"{quoted(column.name)} is {type_text(column.type)}, which no csv field is"
@@ -221,7 +249,7 @@ def _check_envelope(format_: Format, table: Table) -> Iterator[Finding]:
         for field in ENVELOPE_FIELDS:
             if column.name == field.name and column.type != field.type:
                 message = f"{quoted(column.name)} is {type_text(field.type)} in every envelope"
-                yield ("table", "columns", index, "type"), message
+                yield ("columns", index, "type"), message
 
 
 def _check_key_column(format_: Format, table: Table) -> Iterator[Finding]:
@@ -231,12 +259,16 @@ def _check_key_column(format_: Format, table: Table) -> Iterator[Finding]:
     for index, column in enumerate(table.columns or ()):
         if column.name != name and column.name.casefold() == name.casefold():
             message = f"{quoted(column.name)} differs only in letter case from key_column"
-            yield ("table", "columns", index, "name"), message
+            yield ("columns", index, "name"), message
     columns = declared_columns(format_, table) or ()
     is_strict = table.schema_evolution is SchemaEvolution.STRICT
     if is_strict and columns and name not in _names(columns):
         message = f"has no column {name} for keys, which strict cannot add; declare it"
-        yield ("table", "columns"), message
+        yield ("columns",), message
+
+
+def _check_key_name(format_: Format) -> Iterator[Finding]:
+    name = format_.key_column_name
     if format_.value in VALUE_TYPES and name == VALUE_COLUMN:
         yield ("format", "key_column"), f"{quoted(name)} is the column of values"
 
@@ -359,10 +391,10 @@ def _check_limits(monitoring: Monitoring) -> Iterator[Finding]:
 
 
 def _check_unique_key(
-    monitoring: Monitoring, columns: Sequence[IcebergField] | None
+    key_path: KeyPath, unique_key: Sequence[str], columns: Sequence[IcebergField] | None
 ) -> Iterator[Finding]:
-    for index, name in enumerate(monitoring.unique_key):
-        path = ("monitoring", "unique_key", index)
+    for index, name in enumerate(unique_key):
+        path = (*key_path, index)
         type_ = column_type(columns, name) if columns is not None else None
         if columns is not None and type_ is None:
             yield path, _no_column(name, columns)
@@ -370,10 +402,10 @@ def _check_unique_key(
             yield path, f"{quoted(name)} is {type_text(type_)}, which is no key"
 
 
-def _check_names(checks: Sequence[Check]) -> Iterator[Finding]:
+def _check_names(path: KeyPath, checks: Sequence[Check]) -> Iterator[Finding]:
     for index, check in enumerate(checks):
         if check.name in (earlier.name for earlier in checks[:index]):
-            yield ("checks", index, "name"), f"{quoted(check.name)} is there twice"
+            yield (*path, index, "name"), f"{quoted(check.name)} is there twice"
 
 
 def _check_certificate(serve: Serve) -> Iterator[Finding]:

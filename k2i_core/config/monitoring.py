@@ -58,6 +58,9 @@ def _parse_key(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns
 
 
+UniqueKey = Annotated[tuple[str, ...], AfterValidator(_parse_key)]
+
+
 class Monitoring(Section):
     """From where on checks warn, and fail."""
 
@@ -76,7 +79,7 @@ class Monitoring(Section):
         description="Which share of the records, from 0 to 1, may become dead letters.",
         examples=[{"warn": 0.01}],
     )
-    unique_key: Annotated[tuple[str, ...], AfterValidator(_parse_key)] = Field(
+    unique_key: UniqueKey = Field(
         default=(),
         description="Columns whose values no two rows of the table may share; proven by full "
         "audits. Default: nothing is proven.",

@@ -16,7 +16,7 @@ from k2i_core.config.orchestration import Orchestration
 from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import masked_tree
-from k2i_core.config.routing import RoutedTable, rules_name
+from k2i_core.config.routing import PLACED, PLACEHOLDER, RoutedTable, rules_name
 from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
@@ -198,8 +198,9 @@ class Pipeline(Section):
 
     @property
     def explodes(self) -> bool:
-        """Whether a record may become several rows."""
-        return any(step.explode is not None for step in self.transforms)
+        """Whether a record may become several rows, of several tables in any."""
+        listed = (self.transforms, *(table.transforms for table in self.tables))
+        return any(step.explode is not None for steps in listed for step in steps)
 
     @property
     def lead(self) -> RoutedTable | None:
@@ -223,10 +224,40 @@ class Pipeline(Section):
         fixed = [table for table in self.tables if table.identifier == identifier]
         made = [table for table in self.tables if table.value_of(identifier) is not None]
         for table in (*fixed, *made):
-            alone = self.model_copy(update={"table": table.named(identifier), "tables": ()})
-            alone._part_of = self.table.identifier  # noqa: SLF001 - a copy of this very class
-            return alone
+            return self._alone(table, identifier)
         return None
+
+    @property
+    def entries(self) -> tuple["Pipeline", ...]:
+        """This pipeline once for each entry of `tables`, alone, with some name for {value}."""
+        return tuple(
+            self._alone(table, table.identifier.replace(PLACEHOLDER, PLACED))
+            for table in self.tables
+        )
+
+    def _alone(self, table: RoutedTable, identifier: str) -> "Pipeline":
+        """Return this pipeline with one table, and what is said there in its usual places."""
+        compaction = self.maintenance.compaction
+        if table.z_order_by and compaction.order == "table":
+            z_order = {"order": "z_order", "z_order_by": table.z_order_by}
+            compaction = compaction.model_copy(update=z_order)
+        alone = self.model_copy(
+            update={
+                "table": table.named(identifier),
+                "tables": (),
+                "transforms": table.transforms,
+                "checks": table.checks,
+                "monitoring": self.monitoring.model_copy(update={"unique_key": table.unique_key}),
+                "maintenance": self.maintenance.model_copy(update={"compaction": compaction}),
+            }
+        )
+        alone._part_of = self.table.identifier  # noqa: SLF001 - a copy of this very class
+        return alone
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether this is about one of several tables alone."""
+        return self._part_of is not None
 
     @property
     def declared_tables(self) -> tuple["Pipeline", ...]:

@@ -8,17 +8,21 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from k2i_core.config.monitoring import UniqueKey
 from k2i_core.config.problems import quoted
 from k2i_core.config.settings import Section, refused_keys
 from k2i_core.config.table import Table, parse_identifier
+from k2i_core.config.transforms import Transform, check_steps
 from k2i_core.config.units import bounded_count
+from k2i_core.config.user_checks import Check
 
 PLACEHOLDER = "{value}"
 
 TABLES_MAX = 1_000
 """Tables that one worker may fill. More make a start slow, as each is taken over by a commit."""
 
-_PLACED = "value"
+PLACED = "value"
+"""Stands for what records say, where only the rest of a name matters."""
 
 
 def _check_pattern(value: str) -> str:
@@ -35,7 +39,7 @@ def _check_identifier(value: str) -> str:
     if value.count(PLACEHOLDER) > 1 or PLACEHOLDER in namespace:
         message = f"{quoted(value)} has {PLACEHOLDER} elsewhere than once in the table's name"
         raise ValueError(message)
-    parse_identifier(f"{namespace}.{name.replace(PLACEHOLDER, _PLACED)}")
+    parse_identifier(f"{namespace}.{name.replace(PLACEHOLDER, PLACED)}")
     return value
 
 
@@ -60,13 +64,13 @@ class Match(Section):
         default=None,
         min_length=1,
         description="Name of a field of the value, whose text must fit pattern; dots lead into "
-        "objects. Only for format json.",
+        "objects. Read of json, avro, protobuf, json_schema, msgpack and csv.",
         examples=["type"],
     )
     message: Pattern | None = Field(
         default=None,
         description="Regular expression for the full name of the record's type, as its schema in "
-        "the registry has it.",
+        "the registry has it, of avro or protobuf.",
         examples=["shop\\.orders\\.Order"],
     )
     pattern: Pattern | None = Field(
@@ -112,6 +116,30 @@ class RoutedTable(Table):
         default=100,
         description="How many tables {value} may make; what would need one more matches nothing.",
         examples=[100],
+    )
+    transforms: Annotated[tuple[Transform, ...], AfterValidator(check_steps)] = Field(
+        default=(),
+        description="As the section transforms where there is one table: what is made of the "
+        "columns of this table's records, which columns declares then.",
+        examples=[[{"rename": {"ts": "created_at"}}, {"filter": "amount > 0"}]],
+    )
+    checks: tuple[Check, ...] = Field(
+        default=(),
+        description="As the section checks where there is one table.",
+        examples=[
+            [{"name": "amounts_are_positive", "sql": "SELECT * FROM orders WHERE amount < 0"}]
+        ],
+    )
+    unique_key: UniqueKey = Field(
+        default=(),
+        description="As monitoring.unique_key where there is one table.",
+        examples=[["order_id"]],
+    )
+    z_order_by: tuple[str, ...] = Field(
+        default=(),
+        description="Two columns or more over which compaction clusters the rows of this table, "
+        "unless maintenance.compaction.order is none. Default: they are sorted by sort_by.",
+        examples=[["customer_id", "created_at"]],
     )
 
     @property

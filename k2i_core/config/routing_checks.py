@@ -1,10 +1,17 @@
-"""What must hold between several tables of one file."""
+"""What must hold between several tables of one file, and what each of them says for itself."""
 
 from collections.abc import Iterator, Sequence
 
 from k2i_core.config.format import Format
+from k2i_core.config.privacy import Privacy
 from k2i_core.config.problems import KeyPath, quoted
 from k2i_core.config.routing import PLACEHOLDER, RoutedTable
+
+MESSAGE_FORMATS = ("avro", "protobuf")
+"""Formats whose records have the full name of what they are, in the schema that they name."""
+
+FIELD_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "msgpack")
+"""Formats of which one field can be read before the rest."""
 
 
 def check_matches(
@@ -28,19 +35,55 @@ def check_matches(
 
 def _unmatchable(table: RoutedTable, format_: Format) -> Iterator[tuple[str, str]]:
     assert table.match is not None
-    if table.match.field and format_.value != "json":
-        yield "field", f"is not supported yet for format {format_.value}; match by message"
-    if table.match.message and format_.value != "avro":
-        yield "message", f"is not supported yet for format {format_.value}; it is for avro"
-    elif table.match.message and format_.schema_registry is None:
+    field = table.match.field
+    names = format_.csv.columns if format_.csv else None
+    if field and format_.value not in FIELD_FORMATS:
+        message = f"is not supported yet for format {format_.value}; match by topic or header"
+        yield "field", message
+    elif field and format_.value == "csv" and field not in (names or ()):
+        yield "field", f"{quoted(field)} is none of format.csv.columns, which say where it stands"
+    if table.match.message and format_.value not in MESSAGE_FORMATS:
+        allowed = " and ".join(MESSAGE_FORMATS)
+        yield "message", f"is not supported yet for format {format_.value}; it is for {allowed}"
+    elif table.match.message and not format_.reads_registry:
         yield "message", "needs format.schema_registry"
 
 
 def check_undeclared(place: int, table: RoutedTable) -> Iterator[tuple[KeyPath, str]]:
     """Yield what needs columns before the first record, where only that would tell them."""
-    for key in ("partition_by", "sort_by"):
+    for key in ("partition_by", "sort_by", "transforms"):
         if getattr(table, key):
             yield ("tables", place, key), "needs columns beside it, where there are tables"
     if table.schema_evolution == "strict":
         message = "strict needs columns beside it, where there are tables"
         yield ("tables", place, "schema_evolution"), message
+
+
+def check_names(
+    tables: Sequence[RoutedTable], privacy: Privacy, format_: Format | None
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where the name of a table, which anybody may read, would be something private."""
+    for place, table in enumerate(tables):
+        path, match = ("tables", place, "match"), table.match
+        if not table.is_template or match is None:
+            continue
+        if match.header is not None and privacy.headers == "drop":
+            message = f"would be written as {PLACEHOLDER}; privacy.headers says drop"
+            yield (*path, "header"), message
+        if match.field is not None and _may_be_private(match.field, privacy, format_):
+            message = f"would be written as {PLACEHOLDER}, and privacy is about it or may be"
+            yield (*path, "field"), message
+
+
+def check_paths(paths: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield paths inside of others: which of the two counts would depend on a table's columns."""
+    for path in paths:
+        if any(path.startswith((f"{other}.", f"{other}[")) for other in paths):
+            yield ("privacy", "columns", path), "lies inside another path"
+
+
+def _may_be_private(field: str, privacy: Privacy, format_: Format | None) -> bool:
+    # What schemas tag is known later; and of an envelope, columns are called otherwise.
+    if privacy.tags or (privacy.columns and format_ and format_.envelope):
+        return True
+    return any(field == path or field.startswith(f"{path}.") for path in privacy.columns)

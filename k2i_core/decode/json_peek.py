@@ -5,6 +5,7 @@ what is wrong with it.
 """
 
 import re
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -22,7 +23,7 @@ class _FieldReader:
     def __init__(self, path: tuple[str, ...]) -> None:
         self._path = path
         self._readers = [
-            ColumnReader(_nested(path, kind), ignores_others=True)
+            ColumnReader(nested_schema(path, kind), ignores_others=True)
             for kind in (pa.string(), pa.int64())
         ]
         self.parse_schema = pa.schema([pa.field("text", pa.string())])
@@ -72,7 +73,8 @@ class FieldPeek:
         return self._odd.search(text) is not None
 
 
-def _nested(path: tuple[str, ...], kind: pa.DataType) -> pa.Schema:
+def nested_schema(path: Sequence[str], kind: pa.DataType) -> pa.Schema:
+    """Return the one column that holds nothing but a field of this type."""
     for name in reversed(path[1:]):
         kind = pa.struct([pa.field(name, kind)])
     return pa.schema([pa.field(path[0], kind)])

@@ -8,7 +8,7 @@ single zero stands for the first message.
 import numpy as np
 import pyarrow as pa
 
-from k2i_core.decode.arrow import flags
+from k2i_core.decode.arrow import flags, indices
 from k2i_core.decode.conform import Faults
 from k2i_core.decode.cursors import Cursors, Integers
 from k2i_core.decode.json_trees import ErrorClass
@@ -74,6 +74,17 @@ class ProtoReader:
     def row_schema(self) -> pa.Schema:
         """The columns of the named message, or of the first one."""
         return pa.schema(self.row.fields)
+
+    def names(self, cursors: Cursors) -> pa.StringArray:
+        """Return the full names of n records' messages; null where a frame names none."""
+        found = self._by_message(cursors)
+        names = pa.array([message.name for message in found], pa.string())
+        numbers = np.full(len(cursors.ends), -1)
+        for number, places in enumerate(found.values()):
+            numbers[places] = number
+        texts = names.take(indices(np.maximum(numbers, 0), numbers < 0))
+        assert isinstance(texts, pa.StringArray)
+        return texts
 
     def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
         """Read n records."""

@@ -32,7 +32,7 @@ class Rule:
     """Which records go into a table.
 
     Attributes:
-        texts: What is matched of each record.
+        texts: What is matched of each record; read once for all rules that share it.
         pattern: What the whole text has to be.
         name_of: Text that fits → table; None where that would be no table that may be.
     """
@@ -109,13 +109,15 @@ class RuleRouter:
         tables = [self._rest]
         codes = np.zeros(records.num_rows, np.int32)
         is_open = np.ones(records.num_rows, np.bool_)
+        read: dict[Texts, pa.StringArray] = {}
         for rule, remembered in zip(self._rules, self._remembered, strict=True):
             if not is_open.any():
                 break
-            whole = bool(is_open.all())
             places = np.flatnonzero(is_open)
-            part = records if whole else records.take(pa.array(places, pa.int64()))
-            found = self._codes(rule, remembered, part, tables)
+            if rule.texts not in read:
+                read[rule.texts] = _read(rule.texts, records, places)
+            texts = read[rule.texts].take(pa.array(places, pa.int64()))
+            found = self._codes(rule, remembered, texts, tables)
             fits = found >= 0
             codes[places[fits]] = found[fits]
             is_open[places[fits]] = False
@@ -132,19 +134,19 @@ class RuleRouter:
         self,
         rule: Rule,
         remembered: dict[str, str | None],
-        records: pa.RecordBatch,
+        texts: pa.StringArray,
         tables: list[str],
     ) -> npt.NDArray[np.int32]:
-        encoded = rule.texts(records).dictionary_encode()
-        texts = cast("list[str]", encoded.dictionary.to_pylist())
-        places = np.full(len(texts) + 1, -1, np.int32)  # the last is for records without a text
-        for number, text in enumerate(texts):
+        encoded = texts.dictionary_encode()
+        distinct = cast("list[str]", encoded.dictionary.to_pylist())
+        places = np.full(len(distinct) + 1, -1, np.int32)  # the last is for records without a text
+        for number, text in enumerate(distinct):
             name = self._name(rule, remembered, text)
             if name is not None:
                 if name not in tables:
                     tables.append(name)
                 places[number] = tables.index(name)
-        indices = encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        indices = encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)
         return places[indices]
 
     def _name(self, rule: Rule, remembered: dict[str, str | None], text: str) -> str | None:
@@ -156,6 +158,18 @@ class RuleRouter:
             remembered.clear()
         remembered[text] = name
         return name
+
+
+def _read(texts: Texts, records: pa.RecordBatch, places: npt.NDArray[np.int64]) -> pa.StringArray:
+    """Return the texts of the records at `places`, ascending, and null for the others."""
+    if len(places) == records.num_rows:
+        return texts(records)
+    part = texts(records.take(pa.array(places, pa.int64())))
+    rows = np.zeros(records.num_rows, np.int64)
+    rows[places] = np.arange(len(places))
+    is_open = np.zeros(records.num_rows, np.bool_)
+    is_open[places] = True
+    return part.take(pa.array(rows, pa.int64(), mask=~is_open))
 
 
 def topic_texts(records: pa.RecordBatch) -> pa.StringArray:

@@ -54,6 +54,9 @@ def nothing_tagged() -> "Mapping[Steps, Action]":
     return {}
 
 
+TellFound: TypeAlias = Callable[[Collection[str]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class PrivacyRules:
     """What a pipeline file declares.
@@ -65,6 +68,10 @@ class PrivacyRules:
         keeps_headers: Whether `_kafka.headers` are written.
         keeps_bytes: Whether dead letters keep value, key and headers as they came.
         tagged: Returns what the schemas seen so far tag, the same object until there is more.
+        is_shared: Whether they are of several tables, so that a path may lead nowhere in one.
+            Columns come with its records then, which must not stop a worker: a value that an
+            action is not for is redacted.
+        tell_found: Told which paths lead somewhere, instead of refusing the others.
     """
 
     columns: Mapping[str, Action]
@@ -73,6 +80,8 @@ class PrivacyRules:
     keeps_headers: bool
     keeps_bytes: bool
     tagged: Callable[[], Mapping[Steps, Action]] = nothing_tagged
+    is_shared: bool = False
+    tell_found: TellFound | None = None
 
 
 _Array: TypeAlias = Any
@@ -103,16 +112,28 @@ class Privacy:
         if BEFORE not in paths:
             # What is private after a change was so before it.
             paths |= {f"{BEFORE}.{path}" for path in paths}
-        return frozenset(path for path in paths if _leads(schema, path))
+        return frozenset(path for path in paths if self._place(schema, path) is not None)
+
+    def _place(self, schema: pa.Schema, path: str) -> Steps | None:
+        """Return where a path leads; where there are several tables, to what hides its end."""
+        if path in schema.names:
+            return (path,)
+        steps = _steps(path)
+        if _leads(schema, path):
+            return steps
+        return _covering(schema, steps) if self._rules.is_shared else None
 
     def check(self, found: Collection[str], columns: Collection[str]) -> None:
-        """Check that every path leads somewhere.
+        """Check that every path leads somewhere, if it has to.
 
         Raises:
             ConfigError: One does not: what it is meant for would be written plainly.
 
         """
-        for path in self._rules.columns:
+        if self._rules.tell_found is not None:
+            self._rules.tell_found(found)
+            return
+        for path in () if self._rules.is_shared else self._rules.columns:
             if path not in found:
                 message = (
                     f'privacy.columns: "{path}" is no column, neither of the records nor of the '
@@ -129,10 +150,12 @@ class Privacy:
             ConfigError: An action cannot be done to the type of its path.
 
         """
-        chosen = {
-            ((path,) if path in schema.names else _steps(path)): self._action(path)
-            for path in sorted(paths)
-        }
+        chosen: dict[Steps, Action] = {}
+        for path in sorted(paths):
+            place = self._place(schema, path)
+            assert place is not None
+            is_whole = place in ((path,), _steps(path))
+            chosen[place] = self._action(path) if is_whole else Action.REDACT
         for steps in chosen:
             if any(steps[:end] in chosen for end in range(1, len(steps))):
                 message = f'privacy.columns: "{_path(steps)}" lies inside another path'
@@ -147,10 +170,11 @@ class Privacy:
             for step in steps[:-1]:
                 node = node.setdefault(step, {})
             node[steps[-1]] = action
-        return _Protect(
-            schema,
-            [self._made(column, tree.get(column.name), column.name) for column in schema],
-        )
+        made = [self._made(column, tree.get(column.name), column.name) for column in schema]
+        if not self._rules.is_shared and all(one is None for one in made):
+            message = f"privacy.columns: no column is left of {', '.join(schema.names)}"
+            raise ConfigError(message)
+        return _Protect(made)
 
     def hide(self, origin: pa.StructArray) -> pa.StructArray:
         """Return where records come from, without what must not be written."""
@@ -181,12 +205,16 @@ class Privacy:
             ]
             kept = [one and one[0] for one in made]
             fields = [child for child in kept if child is not None]
+            if not fields and self._rules.is_shared:
+                return None
             if not fields:
                 message = f'privacy.columns: nothing is left of "{path}"; drop it as a whole'
                 raise ConfigError(message)
             return column.with_type(pa.struct(fields)), _struct_maker(made)
         assert isinstance(column.type, pa.ListType)
         element = self._made(column.type.value_field, inside[ELEMENT], f"{path}{ELEMENT}")
+        if element is None and self._rules.is_shared:
+            return None
         if element is None:
             message = f'privacy.columns: "{path}{ELEMENT}" cannot be dropped; drop "{path}"'
             raise ConfigError(message)
@@ -195,6 +223,8 @@ class Privacy:
     def _acted(self, column: "pa.Field[Any]", action: Action, path: str) -> _Made:
         if action is Action.DROP:
             return None
+        if self._rules.is_shared and not _is_for(action, column.type):
+            action = Action.REDACT
         is_text = pa.types.is_string(column.type)
         if action is Action.REDACT and not is_text:
             return column.with_nullable(True), _nulls  # noqa: FBT003 - Arrow's own
@@ -243,12 +273,9 @@ class Privacy:
 class _Protect:
     """A step that protects some columns, and cannot fail."""
 
-    def __init__(self, schema: pa.Schema, made: list[_Made]) -> None:
+    def __init__(self, made: list[_Made]) -> None:
         self._made = made
         self._schema = pa.schema([one[0] for one in made if one is not None])
-        if not self._schema.names:
-            message = f"privacy.columns: no column is left of {', '.join(schema.names)}"
-            raise ConfigError(message)
 
     @property
     def schema(self) -> pa.Schema:
@@ -258,6 +285,9 @@ class _Protect:
     def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> Outcome:
         """Protect n rows."""
         del origin
+        if not self._schema.names:
+            # Without columns there is no array to tell how many rows there are.
+            return Outcome(rows.select([]))
         arrays = [
             one[1](column)
             for one, column in zip(self._made, rows.columns, strict=True)
@@ -316,7 +346,7 @@ def _covering(schema: pa.Schema, steps: Steps) -> Steps | None:
         return None
     type_: Any = schema.field(steps[0]).type
     for place, step in enumerate(steps[1:], 1):
-        if pa.types.is_struct(type_):
+        if pa.types.is_struct(type_) and step != ELEMENT:
             if type_.get_field_index(step) < 0:
                 return None
             type_ = type_.field(step).type
@@ -360,6 +390,13 @@ def _leads(schema: pa.Schema, path: str) -> bool:
         else:
             return False
     return True
+
+
+def _is_for(action: Action, type_: pa.DataType) -> bool:
+    """Tell whether an action can be done to a type."""
+    if action is Action.MASK:
+        return pa.types.is_string(type_)
+    return action not in (Action.HASH, Action.TOKENISE) or _content("", type_) is not None
 
 
 def _content(value: str, type_: pa.DataType) -> str | None:

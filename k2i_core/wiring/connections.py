@@ -15,6 +15,7 @@ from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.tables import check_layout
 from k2i_core.kafka.source import KafkaSource
 from k2i_core.query.data_files import check_select
+from k2i_core.transform.sql_engine import SqlEngine
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.inspection import open_source
 from k2i_core.wiring.record_columns import RecordColumns
@@ -24,6 +25,7 @@ from k2i_core.wiring.settings import (
     kafka_settings,
     table_settings,
 )
+from k2i_core.wiring.transforms import check_paths
 
 BROKER_SECONDS_MAX = 10.0
 """How long the broker may take for each answer. Larger makes a person wait for what is down."""
@@ -64,13 +66,29 @@ def check_connections(pipeline: Pipeline) -> list[Connection]:
 
 def user_checks(pipeline: Pipeline) -> list[Connection]:
     """Ask the query engine about the SQL of the file: transforms, and checks."""
+    if not pipeline.tables:
+        return _own_sql(pipeline, "")
+    named = zip(pipeline.tables, pipeline.entries, strict=True)
+    asked = [one for table, alone in named for one in _own_sql(alone, f"{table.identifier}: ")]
+    if pipeline.privacy is None:
+        return asked
+    return [_asked("privacy", lambda: _describe_privacy(pipeline)), *asked]
+
+
+def _own_sql(pipeline: Pipeline, prefix: str) -> list[Connection]:
+    """Ask about what is said of one table."""
     checks = [
-        _asked(f"check {check.name}", partial(_parse, check.name, check.sql))
+        _asked(f"{prefix}check {check.name}", partial(_parse, check.name, check.sql))
         for check in pipeline.checks
     ]
     if not pipeline.transforms and pipeline.privacy is None:
         return checks
-    return [_asked("transforms", lambda: _describe_transforms(pipeline)), *checks]
+    return [_asked(f"{prefix}transforms", lambda: _describe_transforms(pipeline)), *checks]
+
+
+def _describe_privacy(pipeline: Pipeline) -> str:
+    check_paths(pipeline, SqlEngine())
+    return "each path leads to a column of a table"
 
 
 def _describe_transforms(pipeline: Pipeline) -> str:

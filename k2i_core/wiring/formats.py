@@ -10,16 +10,13 @@ import structlog
 
 from k2i_core.clock import Clock
 from k2i_core.config import Pipeline
-from k2i_core.config.csv_format import Csv
 from k2i_core.config.format import SCHEMA_FORMATS, SchemaRegistry
 from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_decoder import AvroReader
-from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.conform import can_hold
 from k2i_core.decode.connect_json import ConnectJsonDecoder
 from k2i_core.decode.contradictions import Contradiction, Judge, contradictions
 from k2i_core.decode.csv_decoder import CsvDecoder
-from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.debezium import ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
 from k2i_core.decode.growth import grown
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
@@ -50,6 +47,7 @@ from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.identity import known_by
 from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.schema.tags import Tagged
+from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.key_format import KeyFormat
 from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
 
@@ -116,10 +114,11 @@ class Formats:
         """Return the same for one of several tables: its own columns, what is known in common."""
         own = copy(self)
         own._pipeline = pipeline  # noqa: SLF001 - a copy of this very class
+        own._keys = self._keys and self._keys.of_table(pipeline)  # noqa: SLF001 - likewise
         return own
 
-    def message_name(self, schema_id: SchemaId) -> str | None:
-        """Return the full name of the records of an Avro schema; None where there is none.
+    def schema_of(self, schema_id: SchemaId) -> WriterSchema | None:
+        """Return a schema, asked for if need be; None where the registry has none that is usable.
 
         Raises:
             UnavailableError, ConfigError: As `fetch`.
@@ -128,12 +127,19 @@ class Formats:
         assert self._schemas is not None
         while (schema := self._schemas.find(schema_id)) is None:
             self._schemas.fetch(frozenset({schema_id}))
-        if not isinstance(schema, WriterSchema) or schema.language is not SchemaLanguage.AVRO:
-            return None
-        try:
-            return parse_avro(schema.text, schema.references).name
-        except UnusableSchemaError:
-            return None
+        return schema if isinstance(schema, WriterSchema) else None
+
+    @property
+    def readers(self) -> WriterReaders | None:
+        """What reads values by their writers' schemas; None for formats that have none."""
+        return self._readers
+
+    @property
+    def writer_schemas(self) -> KnownSchemas | WriterSchema:
+        """What the numbers in records mean, or the one schema of records without a number."""
+        schemas = self._schemas or (self._readers and self._readers.file_schema)
+        assert schemas is not None
+        return schemas
 
     def tell_tags(self, tell: Callable[[Iterable[Tagged]], None]) -> None:
         """Tell what the latest schemas tag now, and each other one before records are read by it.
@@ -143,7 +149,7 @@ class Formats:
 
         """
         if self._readers is not None:
-            self._readers.tell = tell
+            self._readers = self._readers.telling(tell)
             if self._readers.file_schema is not None:
                 tell(self._readers.tagged(self._readers.file_schema))
             self.latest_schemas()
@@ -220,7 +226,7 @@ class Formats:
 
     def _known_value_schema(self) -> pa.Schema | None:
         if self._pipeline.format.value == "csv":
-            names = _csv_dialect(self._pipeline).columns
+            names = csv_dialect(self._pipeline).columns
             return pa.schema([pa.field(name, pa.string()) for name in names])
         if self._pipeline.format.value in _TEXTS:
             return self._decoder(_NO_COLUMNS, may_add_columns=False).row_schema
@@ -378,7 +384,7 @@ class Formats:
             case "csv":
                 return CsvDecoder(
                     row_schema,
-                    _csv_dialect(self._pipeline),
+                    csv_dialect(self._pipeline),
                     time_formats=time_formats,
                     may_add_columns=may_add_columns,
                 )
@@ -411,11 +417,9 @@ class Formats:
             case "avro" | "protobuf":
                 readers = self._readers
                 assert readers is not None
-                schemas: KnownSchemas | WriterSchema | None = self._schemas or readers.file_schema
-                assert schemas is not None
                 return SchemaDecoder(
                     row_schema,
-                    schemas,
+                    self.writer_schemas,
                     readers.make,
                     may_add_columns=may_add_columns,
                     may_rename=self.may_rename,
@@ -465,21 +469,6 @@ class Formats:
             return [str(record)]
         ending = part if strategy == "topic" else record
         return [f"{topic}-{ending}" for topic in topics]
-
-
-def _csv_dialect(pipeline: Pipeline) -> CsvDialect:
-    section = pipeline.format.csv or Csv()
-    declared = tuple(
-        column.name
-        for column in pipeline.table.columns or ()
-        if column.name != pipeline.format.key_column_name
-    )
-    return CsvDialect(
-        columns=section.columns or declared,
-        delimiter=section.delimiter,
-        quote=section.quote,
-        null=section.null,
-    )
 
 
 def _open_registry(section: SchemaRegistry, clock: Clock) -> RegistrySchemas:

@@ -1,5 +1,7 @@
 """What `format.key` says as a decoder of one column, and as a new table's column."""
 
+from copy import copy
+
 import pyarrow as pa
 
 from k2i_core.config import Pipeline
@@ -52,9 +54,7 @@ class KeyFormat:
         self._kind = format_.key
         self._has_connect_types = format_.envelope is not None
         self._schemas = schemas if format_.reads_registry_for_keys else None
-        self._time_formats = {
-            name: spelled for name, spelled in pipeline.time_formats().items() if name == column
-        }
+        self._time_formats = _time_formats(pipeline, column)
         self._readers = None
         if format_.key in SCHEMA_FORMATS:
             # JSON Schema's own columns are put into the struct by the decoder.
@@ -70,6 +70,12 @@ class KeyFormat:
                 ),
                 accelerate,
             )
+
+    def of_table(self, pipeline: Pipeline) -> "KeyFormat":
+        """Return the same for one of several tables, whose columns say how times are spelled."""
+        own = copy(self)
+        own._time_formats = _time_formats(pipeline, self.column)  # noqa: SLF001 - a copy of this class
+        return own
 
     def make(self, row_schema: pa.Schema, *, may_add_columns: bool) -> KeyColumn:
         """Return what makes the column, for the current columns of all records."""
@@ -133,3 +139,7 @@ class KeyFormat:
             may_add_columns=may_add_columns,
             time_formats=self._time_formats,
         )
+
+
+def _time_formats(pipeline: Pipeline, column: str) -> dict[str, str]:
+    return {name: spelled for name, spelled in pipeline.time_formats().items() if name == column}

@@ -77,13 +77,15 @@ def compact(
     )
 
 
-def compaction_options(pipeline: Pipeline) -> CompactionOptions:
-    """Return the pipeline file's `maintenance.compaction` as plain values."""
-    compaction = pipeline.maintenance.compaction
+def compaction_options(pipeline: Pipeline, identifier: str) -> CompactionOptions:
+    """Return what the pipeline file says of the compaction of one table as plain values."""
+    compaction = (pipeline.one_table(identifier) or pipeline).maintenance.compaction
+    is_of_letters = identifier == pipeline.dead_letter_table
     return CompactionOptions(
         target_file_bytes=compaction.target_file_bytes,
         min_input_files=compaction.min_input_files,
-        order=compaction.order,
+        # Dead letters have columns of their own.
+        order="table" if is_of_letters and compaction.order == "z_order" else compaction.order,
         z_order_by=compaction.z_order_by,
         max_memory_bytes=compaction.max_memory_bytes,
         max_bytes=compaction.max_bytes,

@@ -25,6 +25,7 @@ from k2i_core.wiring.settings import declared_schema
 
 if TYPE_CHECKING:
     from k2i_core.transform.chain import Transforms
+    from k2i_core.transform.sql_engine import SqlEngine
     from k2i_core.wiring.formats import Formats
 
 COLUMNS_PROPERTY = "k2i.record-columns"
@@ -39,13 +40,19 @@ def without_kafka(schema: pa.Schema) -> pa.Schema:
 class RecordColumns:
     """The way from the records' columns to the table's; the same ones without transforms."""
 
-    def __init__(self, pipeline: Pipeline, formats: "Formats | None" = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        formats: "Formats | None" = None,
+        engine: "SqlEngine | None" = None,
+    ) -> None:
         """Check the transforms as far as the file declares columns.
 
         Args:
             pipeline: Whose.
             formats: Tells the schemas whose tags are asked for, the latest ones at once; None
                 where only the file is checked.
+            engine: Computes the transforms, of other tables too; None for an own one.
 
         Raises:
             ConfigError: A transform cannot be done with them.
@@ -60,7 +67,7 @@ class RecordColumns:
             tags = schema_tags(pipeline)
             if tags is not None and formats is not None:
                 formats.tell_tags(tags.learn)
-            self.transforms = transforms_of(pipeline, tags)
+            self.transforms = transforms_of(pipeline, tags, engine)
         self._declared = declared_schema(pipeline)
         self._explodes = pipeline.explodes
         if self.transforms is not None and self._declared is not None:
@@ -98,7 +105,8 @@ class RecordColumns:
 
     def properties(self, record_schema: pa.Schema) -> dict[str, str]:
         """Return what a new table for records of these columns gets."""
-        return {} if self.transforms is None else {COLUMNS_PROPERTY: _write(record_schema)}
+        is_kept = self.transforms is not None and record_schema.names
+        return {COLUMNS_PROPERTY: _write(record_schema)} if is_kept else {}
 
     def keep(self, catalog: Catalog, identifier: str, record_schema: pa.Schema) -> Table | None:
         """Note beside the table that records have these columns, and return it; None: no need.
@@ -107,7 +115,7 @@ class RecordColumns:
             UnavailableError: The catalog did not answer.
 
         """
-        if self.transforms is None:
+        if self.transforms is None or not record_schema.names:
             return None
 
         def with_others(stored: str | None) -> str:
@@ -118,7 +126,7 @@ class RecordColumns:
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    return to_arrow_schema(_columns(schema).fields)
+    return to_arrow_schema(_columns(schema).fields) if schema.names else schema
 
 
 def _write(schema: pa.Schema) -> str:

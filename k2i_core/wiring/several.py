@@ -3,30 +3,28 @@
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import structlog
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchNamespaceError
 
-from k2i_core.config import Match, Pipeline, RoutedTable
+from k2i_core.config import Pipeline, RoutedTable
 from k2i_core.config.routing import PLACEHOLDER
-from k2i_core.decode.cursors import Cursors
-from k2i_core.decode.json_peek import FieldPeek
-from k2i_core.decode.schema_frames import read_frames
-from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
 from k2i_core.iceberg.failures import translated
-from k2i_core.ingest.routing import Rule, RuleRouter, SeenNames, Texts, header_texts, topic_texts
+from k2i_core.ingest.routing import Rule, RuleRouter, SeenNames, Texts
 from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ledger import CHECKPOINT_KEY
 from k2i_core.records import PolledBatch
-from k2i_core.schema.registered import SchemaId
 from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.match_texts import texts_of
 from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.settings import catalog_opener, declared_schema
 from k2i_core.wiring.targets import TargetMaker
+
+if TYPE_CHECKING:
+    from k2i_core.transform.sql_engine import SqlEngine
 
 _log = structlog.get_logger(__name__)
 
@@ -84,14 +82,15 @@ def open_several(maker: TargetMaker, formats: Formats) -> tuple[tuple[Target, ..
 
     """
     pipeline = maker.pipeline
+    open_one = partial(_open, maker, formats, _checked_engine(pipeline))
     known = tables_of(pipeline, maker.catalog)
-    targets = tuple(_open(maker, formats, one) for one in known)
+    targets = tuple(open_one(one) for one in known)
 
     def open_seen(name: str, _polled: PolledBatch) -> Target | None:
         alone = pipeline.one_table(name)
         assert alone is not None
         _log.info("a record names a table for the first time", table=name)
-        return _open(maker, formats, alone)
+        return open_one(alone)
 
     names = [one.table.identifier for one in known]
     routing = Routing(
@@ -122,55 +121,15 @@ def router_of(pipeline: Pipeline, formats: Formats, known: Collection[str]) -> R
 
 
 def _rules(pipeline: Pipeline, formats: Formats, known: Collection[str]) -> Iterator[Rule]:
+    read: dict[tuple[str | None, str | None, bool], Texts] = {}
     for table in pipeline.tables:
-        if table.match is None:
+        if (match := table.match) is None:
             continue
-        texts, pattern = _texts(table.match, formats)
-        yield Rule(texts, pattern, _name_of(pipeline, table, known))
-
-
-def _texts(match: Match, formats: Formats) -> tuple[Texts, re.Pattern[str]]:
-    if match.topic is not None:
-        return topic_texts, re.compile(match.topic)
-    pattern = re.compile(match.pattern or "")
-    if match.header is not None:
-        return header_texts(match.header), pattern
-    if match.field is not None:
-        return _field_texts(match.field), pattern
-    assert match.message is not None
-    return _message_texts(formats), re.compile(match.message)
-
-
-def _message_texts(formats: Formats) -> Texts:
-    names: dict[SchemaId, str | None] = {}
-
-    def name_of(schema_id: SchemaId | None) -> str | None:
-        if schema_id is not None and schema_id not in names:
-            names[schema_id] = formats.message_name(schema_id)
-        return None if schema_id is None else names[schema_id]
-
-    def texts(records: pa.RecordBatch) -> pa.StringArray:
-        values = records.column("value").fill_null(b"")
-        assert isinstance(values, pa.BinaryArray)
-        headers = cast("pa.ListArray[Any]", records.column("headers"))
-        values = begin_with_schema(values, headers, VALUE_HEADER, has_indices=False)
-        frames = read_frames(Cursors.of(values), {})
-        numbers, places = np.unique(frames.numbers, return_inverse=True)
-        found = [name_of(frames.schema_id(number)) for number in numbers.tolist()]
-        return pa.array(found, pa.string()).take(pa.array(places, pa.int64()))
-
-    return texts
-
-
-def _field_texts(path: str) -> Texts:
-    peek = FieldPeek(path)
-
-    def texts(records: pa.RecordBatch) -> pa.StringArray:
-        values = records.column("value")
-        assert isinstance(values, pa.BinaryArray)
-        return peek(values)
-
-    return texts
+        about = match.header, match.field, match.message is not None
+        if about not in read:
+            read[about] = texts_of(match, pipeline, formats)
+        pattern = re.compile(match.topic or match.message or match.pattern or "")
+        yield Rule(read[about], pattern, _name_of(pipeline, table, known))
 
 
 def _name_of(
@@ -196,17 +155,41 @@ def _name_of(
     )
 
 
-def _open(maker: TargetMaker, formats: Formats, alone: Pipeline) -> Target:
+def _checked_engine(pipeline: Pipeline) -> "SqlEngine | None":
+    """Return what computes the transforms of all tables; None where no table has any.
+
+    One for all, because an engine of each of two hundred tables would take the memory of the rows.
+
+    Raises:
+        ConfigError: Privacy names a column of no table, or a step cannot be done.
+
+    """
+    if pipeline.privacy is None and not any(table.transforms for table in pipeline.tables):
+        return None
+    # Only here, because DuckDB would cost every other worker a part of its start.
+    from k2i_core.transform.sql_engine import SqlEngine  # noqa: PLC0415
+    from k2i_core.wiring.transforms import check_paths  # noqa: PLC0415
+
+    engine = SqlEngine()
+    check_paths(pipeline, engine)
+    return engine
+
+
+def _open(
+    maker: TargetMaker, formats: Formats, engine: "SqlEngine | None", alone: Pipeline
+) -> Target:
     """Create or adopt one table. Undeclared columns are added as its records come."""
-    columns = RecordColumns(alone)
+    own = formats.of_table(alone)
+    columns = RecordColumns(alone, own, engine)
     record_schema = declared_schema(alone)
-    if record_schema is None:
-        record_schema = _existing(maker.catalog, alone.table.identifier, columns)
-    return maker.make(alone, formats.of_table(alone), columns, record_schema)
+    if record_schema is None or columns.transforms is not None:
+        existing = _existing(maker.catalog, alone.table.identifier, columns)
+        record_schema = existing or record_schema or pa.schema([])  # an empty one says nothing
+    return maker.make(alone, own, columns, record_schema)
 
 
-def _existing(catalog: Catalog, identifier: str, columns: RecordColumns) -> pa.Schema:
+def _existing(catalog: Catalog, identifier: str, columns: RecordColumns) -> pa.Schema | None:
     with translated(f"load table {identifier}"):
         if not catalog.table_exists(identifier):
-            return pa.schema([])
+            return None
         return columns.of_table(catalog.load_table(identifier))

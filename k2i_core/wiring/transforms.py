@@ -1,6 +1,7 @@
 """The pipeline file's `transforms` and `privacy` as the steps that do them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -8,29 +9,37 @@ import pyarrow as pa
 from k2i_core.config import Pipeline
 from k2i_core.config.privacy import Privacy as PrivacySection
 from k2i_core.config.transforms import Transform, read_cast_type
-from k2i_core.schema.arrow_types import to_arrow
-from k2i_core.schema.tags import Steps
+from k2i_core.errors import ConfigError
+from k2i_core.schema.arrow_types import to_arrow, to_arrow_schema
 from k2i_core.transform import sql_steps, steps
 from k2i_core.transform.chain import Declared, Transforms
 from k2i_core.transform.exploding import explode
 from k2i_core.transform.json_paths import json_paths
-from k2i_core.transform.privacy import Action, Privacy, PrivacyRules, nothing_tagged
+from k2i_core.transform.privacy import Action, Privacy, PrivacyRules, TellFound, nothing_tagged
 from k2i_core.transform.sql_engine import SqlEngine
 from k2i_core.transform.steps import Step
 from k2i_core.wiring.schema_tags import SchemaTags
 
 
-def transforms_of(pipeline: Pipeline, tags: SchemaTags | None = None) -> Transforms | None:
+def transforms_of(
+    pipeline: Pipeline,
+    tags: SchemaTags | None = None,
+    engine: SqlEngine | None = None,
+    tell_found: TellFound | None = None,
+) -> Transforms | None:
     """Return the pipeline's transforms; None where the table has the records' columns.
 
     Args:
         pipeline: Whose.
         tags: Learns what is private from schemas.
+        engine: Shared by the tables of one pipeline; None for an own one.
+        tell_found: Told which paths of privacy lead somewhere, where one of several tables is only
+            checked.
 
     """
     if not pipeline.transforms and pipeline.privacy is None:
         return None
-    engine = SqlEngine()
+    engine = engine or SqlEngine()
     steps = [
         Declared(f"transforms[{index}].{one.step}", _maker(one, engine))
         for index, one in enumerate(pipeline.transforms)
@@ -39,7 +48,40 @@ def transforms_of(pipeline: Pipeline, tags: SchemaTags | None = None) -> Transfo
     if section is None:
         return Transforms(steps)
     tagged = nothing_tagged if tags is None else tags.found
-    return Transforms(steps, Privacy(engine, _rules(section, tagged)))
+    rules = replace(
+        _rules(section),
+        tagged=tagged,
+        is_shared=pipeline.is_one_of_several and tell_found is None,
+        tell_found=tell_found,
+    )
+    return Transforms(steps, Privacy(engine, rules))
+
+
+def check_paths(pipeline: Pipeline, engine: SqlEngine) -> None:
+    """Check that each path of privacy leads somewhere in one of several tables at least.
+
+    Raises:
+        ConfigError: One does not, or the steps of a table cannot be done.
+
+    """
+    found: set[str] = set()
+    for alone in pipeline.entries:
+        columns = alone.record_columns()
+        made = transforms_of(alone, engine=engine, tell_found=found.update)
+        if columns is None or made is None:
+            continue
+        try:
+            made.check(to_arrow_schema(columns))
+        except ConfigError as error:
+            message = f"table {alone.table.identifier}: {error}"
+            raise ConfigError(message) from error
+    for path in pipeline.privacy.columns if pipeline.privacy else ():
+        if path not in found:
+            message = (
+                f'privacy.columns: "{path}" is no column that one of the tables declares, nor one '
+                f"that its transforms make; declare it in columns of one"
+            )
+            raise ConfigError(message)
 
 
 def schema_tags(pipeline: Pipeline) -> SchemaTags | None:
@@ -51,9 +93,8 @@ def schema_tags(pipeline: Pipeline) -> SchemaTags | None:
     return SchemaTags(actions, has_envelope=pipeline.format.envelope is not None)
 
 
-def _rules(section: PrivacySection, tagged: Callable[[], Mapping[Steps, Action]]) -> PrivacyRules:
+def _rules(section: PrivacySection) -> PrivacyRules:
     return PrivacyRules(
-        tagged=tagged,
         columns={path: Action(action) for path, action in section.columns.items()},
         secret=(section.secret or "").encode(),
         key=None if section.key == "keep" else Action(section.key),

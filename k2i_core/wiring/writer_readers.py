@@ -1,6 +1,7 @@
 """What reads records of a writer's schema, for values and for keys."""
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,7 @@ from k2i_core.schema.tags import Tagged, tagged_fields
 from k2i_core.wiring.proto_compiler import FILE_NAME, check_compiler, compile_proto
 
 Accelerate: TypeAlias = Callable[[AvroReader | ProtoReader], WriterReader]
+TellTags: TypeAlias = Callable[[Iterable[Tagged]], None]
 
 SCHEMA_FILE_BYTES_MAX = 16 << 20
 """Larger: a wrong path fills the memory; smaller: a large schema does not fit."""
@@ -69,8 +71,8 @@ class WriterReaders:
         # thread: whichever is last, the readers of one schema are alike.
         self._readers: dict[WriterSchema, WriterReader] = {}
         self._proto_tags: dict[WriterSchema, tuple[Tagged, ...]] = {}
-        self.tell: Callable[[Iterable[Tagged]], None] = _tell_nobody
-        """Told of the tags of each schema before records are read by it."""
+        self._tell: TellTags | None = None
+        self._told: set[WriterSchema] = set()
         self.file_schema = _file_schema(settings)
         if self.file_schema is not None:
             try:
@@ -78,6 +80,12 @@ class WriterReaders:
             except UnusableSchemaError as error:
                 message = f"{settings.setting}={settings.file}: {error}"
                 raise ConfigError(message) from error
+
+    def telling(self, tell: TellTags) -> "WriterReaders":
+        """Return the same readers, which tell the tags of each schema before it is read by."""
+        own = copy(self)
+        own._tell, own._told = tell, set()  # noqa: SLF001 - a copy of this very class
+        return own
 
     def make(self, schema: WriterSchema) -> WriterReader:
         """Return what reads records of a schema.
@@ -87,9 +95,8 @@ class WriterReaders:
 
         """
         if (known := self._readers.get(schema)) is None:
-            known = self._new(schema)
-            self.tell(self.tagged(schema))
-            self._readers[schema] = known
+            known = self._readers[schema] = self._new(schema)
+        self._tell_of(schema)
         return known
 
     def tagged(self, schema: WriterSchema) -> tuple[Tagged, ...]:
@@ -106,9 +113,14 @@ class WriterReaders:
         """
         if schema.language is SchemaLanguage.JSON_SCHEMA:
             self._check_language(schema)
-            self.tell(tagged_fields(schema))
+            self._tell_of(schema)
             return columns_of(schema)
         return self.make(schema).row_schema
+
+    def _tell_of(self, schema: WriterSchema) -> None:
+        if self._tell is not None and schema not in self._told:
+            self._tell(self.tagged(schema))
+            self._told.add(schema)
 
     def _new(self, schema: WriterSchema) -> WriterReader:
         self._check_language(schema)
@@ -133,10 +145,6 @@ class WriterReaders:
         if schema.language is not wanted:
             message = f"the schema is of type={schema.language}, not {wanted}"
             raise UnusableSchemaError(message)
-
-
-def _tell_nobody(_: Iterable[Tagged]) -> None:
-    """Tell nobody of tags."""
 
 
 def _file_schema(settings: SchemaSettings) -> WriterSchema | None:

@@ -230,7 +230,7 @@ def _told(
 def _compact(
     options: StepOptions, table: str, clock: Clock, progress: Progress
 ) -> MaintenanceReport:
-    chosen = wired.compaction_options(options.pipeline)
+    chosen = wired.compaction_options(options.pipeline, table)
     if options.is_everything:
         chosen = replace(chosen, is_everything=True)
     return wired.compact(

@@ -24,7 +24,7 @@ def main() -> None:
     pipeline = load_pipeline(Path(sys.argv[1]))
     clock = SystemClock()
     table = pipeline.table.identifier
-    options = replace(compaction_options(pipeline), young_seconds=3.0, min_input_files=3)
+    options = replace(compaction_options(pipeline, table), young_seconds=3.0, min_input_files=3)
     with Path(sys.argv[2]).open("a") as lines:
         while True:
             try:

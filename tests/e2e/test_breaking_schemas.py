@@ -48,11 +48,11 @@ class Prices:
                 for version in (GOOD, BROKEN)
             }
 
-    def send(self, version: Version, *records: tuple[int, Any]) -> None:
+    def send(self, version: Version, *records: tuple[int, Any], **headers: str) -> None:
         frame = b"\0" + self.ids[id(version)].to_bytes(4, "big")
         for number, price in records:
             value = frame + version.encode({0: number} | ({} if price is None else {1: price}))
-            self.producer.produce(self.topic, value, partition=0)
+            self.producer.produce(self.topic, value, partition=0, headers=list(headers.items()))
         assert self.producer.flush(30) == 0
 
 
@@ -90,8 +90,8 @@ def kill_at(pipeline: PipelineOnDisk, point: CrashPoint, occurrence: int) -> Non
     assert died.returncode == -9, died.stderr[-3000:]
 
 
-def ids_of(pipeline: PipelineOnDisk) -> list[int]:
-    return sorted(pipeline.rows()["id"].to_pylist())
+def ids_of(pipeline: PipelineOnDisk, table: str | None = None) -> list[int]:
+    return sorted(pipeline.load_table(table).scan().to_arrow()["id"].to_pylist())
 
 
 def test_a_breaking_schema_pauses_the_table_until_an_operator_acts(
@@ -154,3 +154,60 @@ def test_where_the_file_says_so_each_record_shows_whether_it_fits(
     pipeline.ingest_here()
     assert ids_of(pipeline) == [1]
     assert pipeline.dead_letters()["error_class"].to_pylist() == ["wrong_type"]
+
+
+PAUSED, OTHER = "e2e.paused", "e2e.other"
+
+
+@pytest.mark.parametrize("lead", [PAUSED, OTHER])
+def test_of_several_tables_the_paused_one_waits_and_the_others_go_on(
+    tmp_path: Path, kafka: Broker, registry: Registry, prices: Prices, lead: str
+) -> None:
+    columns = [{"name": "id", "type": "long"}, {"name": "price", "type": "double"}]
+    paused = {
+        "identifier": PAUSED,
+        "match": {"header": "shop", "pattern": "one"},
+        "columns": columns,
+    }
+    both = [paused, {"identifier": OTHER}]
+    pipeline = write_pipeline(
+        tmp_path / "several",
+        kafka.bootstrap_servers,
+        prices.topic,
+        changes={
+            "format": {"value": "avro", "schema_registry": {"url": registry.url}},
+            "tables": both if lead == PAUSED else both[::-1],
+            "dead_letters": {"table": "e2e.dead_letters", "max_share": "off"},
+        },
+    )
+    prices.send(GOOD, (0, 0.0), shop="one")
+    prices.send(GOOD, (1, 1.0))
+    pipeline.ingest_here()
+    prices.send(BROKEN, (2, "2.00"), shop="one")
+    prices.send(GOOD, (3, 3.0))
+    prices.send(GOOD, (4, 4.0), shop="one")
+    pipeline.ingest_here()
+    assert (ids_of(pipeline, PAUSED), ids_of(pipeline, OTHER)) == ([0], [1, 3])
+    status = k2i(pipeline, "status", "--table", PAUSED)[1]
+    assert (status["paused"]["reason"], status["paused"]["position"]) == (
+        REASON,
+        f"{prices.topic}/0@2",
+    )
+
+    # A worker that starts now leaves it alone, says so, and goes on with the others.
+    prices.send(GOOD, (5, 5.0))
+    worker = pipeline.start_worker()
+    with ended(worker):
+        worker.wait_for(lambda: ids_of(pipeline, OTHER) == [1, 3, 5])
+        assert PAUSED in worker.checks()["tables"]["detail"]
+        assert worker.metric("k2i_table_paused") == 1
+        assert worker.stop() == 0
+    assert ids_of(pipeline, PAUSED) == [0]
+    assert k2i(pipeline, "status", "--table", OTHER)[1]["paused"] is None
+
+    resumed = ("table", "resume", "--table", PAUSED, "--yes", "--as", "dead_letter")
+    assert k2i(pipeline, *resumed)[0] == 0
+    pipeline.ingest_here()
+    assert (ids_of(pipeline, PAUSED), ids_of(pipeline, OTHER)) == ([0, 4], [1, 3, 5])
+    assert pipeline.dead_letters()["error_class"].to_pylist() == ["wrong_type"]
+    assert k2i(pipeline, "verify")[1]["holds"]

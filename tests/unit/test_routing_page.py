@@ -8,16 +8,20 @@ import pyarrow as pa
 import pytest
 
 from k2i_core.clock import SystemClock
-from k2i_core.config import Pipeline
+from k2i_core.config import Match, Pipeline
 from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError
 from k2i_core.ingest.routing import RuleRouter
 from k2i_core.records import POLLED_SCHEMA
+from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.wiring.connections import user_checks
 from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.maintenance import compaction_options
+from k2i_core.wiring.match_texts import texts_of
 from k2i_core.wiring.several import router_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
-FILE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
+FILE, OWN = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 RECORD = re.compile(
     r"\| topic `(?P<topic>\w+)`, (?:no value|value `(?P<value>[^`]+)`)"
     r"(?:, header `(?P<name>\w+): (?P<text>\w+)`)? \| `(?P<table>[\w.-]+)` \|"
@@ -44,6 +48,11 @@ def batch(found: list[dict[str, str | None]]) -> pa.RecordBatch:
         for number, one in enumerate(found)
     ]
     return pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
+
+
+def schema_of(number: int, name: str | None) -> WriterSchema | None:
+    text = f'{{"type": "record", "name": "{name}", "fields": []}}'
+    return WriterSchema(number, SchemaLanguage.AVRO, text) if name else None
 
 
 def test_each_record_of_the_page_goes_where_the_page_says():
@@ -75,7 +84,7 @@ def test_avro_records_go_by_the_full_name_in_their_schema():
     of = pipeline(text)
     formats = Formats(of, SystemClock())
     names = {7: "shop.Refund", 8: "shop.Order", 9: "shop.Other", 10: None}
-    formats.message_name = names.get  # pyright: ignore - stands for the registry
+    formats.schema_of = lambda n: schema_of(n, names[n])  # pyright: ignore - as the registry has it
     values = [b"\0" + n.to_bytes(4) + b"x" for n in names] + [b"", None]
     rows = [{"topic": "e", "partition": 0, "offset": n, "value": v} for n, v in enumerate(values)]
     header = {"key": "__value_schema_id", "value": values[0][:5]}
@@ -85,6 +94,28 @@ def test_avro_records_go_by_the_full_name_in_their_schema():
     first = ["shop.refunds", "shop.orders"]
     expected = [*first, *["shop.rest"] * 4, "shop.refunds"]
     assert [routes.tables[code] for code in routes.codes] == expected
+
+
+def test_protobuf_records_go_by_their_message():
+    text = FILE.replace("match: {topic: refunds}", "match: {message: 'shop[.]Refund'}").replace(
+        'match: {field: type, pattern: "order|reorder"}', "match: {message: 'shop[.].*'}"
+    )
+    text = text.replace(
+        "name: shop\n", "name: shop\nformat: {value: protobuf, schema_registry: {url: http://r}}\n"
+    )
+    of = pipeline(text)
+    formats = Formats(of, SystemClock())
+    proto = 'syntax = "proto3"; package shop; '
+    proto += "message Order { int64 id = 1; } message Refund { int64 id = 1; }"
+    schemas = {7: WriterSchema(7, SchemaLanguage.PROTOBUF, proto), 8: None}
+    formats.schema_of = schemas.get  # pyright: ignore - as the registry has it
+    frame = b"\0" + (7).to_bytes(4)
+    values = [frame + b"\0", frame + b"\2\2", frame + b"\2\4", b"\0\0\0\0\x08\0", b"x", None]
+    rows = [{"topic": "e", "partition": 0, "offset": n, "value": v} for n, v in enumerate(values)]
+    records = pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
+    texts = texts_of(Match(message=".*"), of, formats)(records)
+
+    assert texts.to_pylist() == ["shop.Order", "shop.Refund", None, None, None, None]
 
 
 def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_else():
@@ -115,6 +146,48 @@ def test_each_table_alone_is_a_pipeline_with_one_table():
     assert whole.one_table("elsewhere.seen-gift") is None
 
 
+def test_what_a_table_says_of_itself_stands_where_it_would_stand_for_the_only_one():
+    whole = pipeline(OWN)
+    orders, made = whole.one_table("shop.orders"), whole.one_table("shop.gift")
+
+    assert orders is not None
+    assert made is not None
+    assert [one.step for one in orders.transforms] == ["rename", "cast", "filter"]
+    assert [check.name for check in orders.checks] == ["emails_are_hashes"]
+    assert orders.monitoring.unique_key == ("id",)
+    assert (made.transforms, made.checks, made.monitoring.unique_key) == ((), (), ())
+    assert made.privacy == orders.privacy == whole.privacy
+    named = {"shop.orders": ("z_order", ("id", "email")), "shop.rest": ("table", ())}
+    for name, expected in named.items():
+        options = compaction_options(whole, name)
+        assert (options.order, options.z_order_by) == expected
+
+
+def test_where_one_table_makes_several_rows_of_a_record_the_reading_knows_and_the_others_do_not():
+    whole = pipeline(
+        OWN.replace(
+            "- rename: {ts: ordered_at}", "- explode: items\n      - rename: {ts: ordered_at}"
+        )
+    )
+
+    assert [one.explodes for one in (whole, *whole.entries)] == [True, True, False, False]
+
+
+def test_what_the_tables_of_the_page_say_can_be_done():
+    asked = {one.name: one for one in user_checks(pipeline(OWN))}
+
+    assert [str(one.error) for one in asked.values() if one.error] == []
+    assert list(asked)[:3] == [
+        *("privacy", "shop.orders: transforms", "shop.orders: check emails_are_hashes")
+    ]
+    assert asked["shop.orders: transforms"].detail.endswith("id, type, email, price, ordered_at")
+
+    broken = user_checks(pipeline(OWN.replace("columns: {email: hash}", "columns: {e_mail: hash}")))
+    assert 'privacy.columns: "e_mail" is no column that one of' in str(broken[0].error)
+    broken = user_checks(pipeline(OWN.replace("price > 0", "prize > 0")))
+    assert [one.name for one in broken if one.error] == ["privacy", "shop.orders: transforms"]
+
+
 def test_the_rules_have_another_name_when_who_gets_what_is_another_matter():
     names = {
         pipeline(text).rules_name
@@ -140,11 +213,53 @@ def test_the_rules_have_another_name_when_who_gets_what_is_another_matter():
         ("name: shop\n", "name: shop\ntable: {identifier: a.b}\n", "stands beside table"),
         ("max_tables: 50", "sort_by: [a]", "needs columns beside it"),
         ("max_tables: 50", "max_tables: 0", "max_tables"),
-        ("name: shop\n", "name: shop\nmonitoring: {unique_key: [id]}\n", "not supported yet"),
+        ("name: shop\n", "name: shop\nmonitoring: {unique_key: [id]}\n", "is of one table"),
+        ("name: shop\n", "name: shop\ntransforms: [{drop: [id]}]\n", "is of one table"),
+        ("name: shop\n", "name: shop\nchecks: [{name: a, sql: SELECT 1}]\n", "is of one table"),
+        (
+            "name: shop\n",
+            "name: shop\nmaintenance: {compaction: {order: z_order, z_order_by: [a, b]}}\n",
+            "write z_order_by at those of tables",
+        ),
+        ("max_tables: 50", "transforms: [{drop: [a]}]", "needs columns beside it"),
+        ("partition_by:", "z_order_by: [id]\n    partition_by:", "needs two columns or more"),
+        ("partition_by:", "z_order_by: [id, at]\n    partition_by:", '"at" is not a column'),
+        ("partition_by:", "unique_key: [at]\n    partition_by:", '"at" is not a column'),
+        (
+            "partition_by:",
+            "checks: [{name: a, sql: SELECT 1}, {name: a, sql: SELECT 1}]\n    partition_by:",
+            "tables[1].checks[1].name",
+        ),
+        (
+            "name: shop\n",
+            "name: shop\nformat: {value: raw}\n",
+            "is not supported yet for format raw",
+        ),
+        ("name: shop\n", "name: shop\nformat: {value: csv}\n", "needs table.columns, or the names"),
+        (
+            "name: shop\n",
+            "name: shop\nformat: {value: csv, csv: {columns: [id]}}\n",
+            '"type" is none of format.csv.columns',
+        ),
+        (
+            "name: shop\n",
+            "name: shop\nprivacy: {columns: {type: redact}}\n",
+            "tables[3].match.field: would be written as {value}",
+        ),
+        (
+            re.findall("    match: .*\n    max_tables: 50\n  - identifier: shop.rest", FILE)[0],
+            "    match: {header: a, pattern: b}\n  - identifier: shop.rest\nprivacy: {key: keep}",
+            "tables[3].match.header: would be written as {value}",
+        ),
+        (
+            "name: shop\n",
+            "name: shop\nprivacy: {columns: {a: redact, a.b: drop}}\n",
+            "privacy.columns.a.b: lies inside another path",
+        ),
         (
             "match: {topic: refunds}",
             "match: {message: a.B}",
-            "is not supported yet for format json",
+            "is not supported yet for format json; it is for avro and protobuf",
         ),
     ],
 )

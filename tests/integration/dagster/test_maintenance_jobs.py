@@ -35,7 +35,9 @@ def at_work(empty, monkeypatch) -> InProcess:
     """A target and dead letters of a file for each of several flushes, all of them settled."""
     options = wired.compaction_options
     monkeypatch.setattr(
-        wired, "compaction_options", lambda pipeline: replace(options(pipeline), young_seconds=0.0)
+        wired,
+        "compaction_options",
+        lambda pipeline, table: replace(options(pipeline, table), young_seconds=0.0),
     )
     for number in range(FLUSH_COUNT):
         start_id = number * RECORD_COUNT

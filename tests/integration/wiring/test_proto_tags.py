@@ -71,8 +71,7 @@ class Quicker:
 def test_tags_are_told_whatever_reads_the_records():
     told: list[Tagged] = []
     settings = SchemaSettings(SchemaLanguage.PROTOBUF, "shop.Person", None, "format.schema_file")
-    readers = WriterReaders(settings, Quicker)
-    readers.tell = told.extend
+    readers = WriterReaders(settings, Quicker).telling(told.extend)
     assert isinstance(readers.make(WriterSchema(1, SchemaLanguage.PROTOBUF, SCHEMA)), Quicker)
     assert {steps for steps, _ in told} == PATHS
 

@@ -66,6 +66,20 @@ def test_failed_errors_of_table_and_audit_are_named(instance):
     )
 
 
+def test_a_failed_check_of_any_of_several_tables_is_named(instance):
+    checks = [{"name": "own", "sql": "SELECT 1"}]
+    second = {"identifier": "sales.others", "match": {"topic": "b"}, "checks": checks}
+    several = pipeline(
+        table=None,
+        tables=[{"identifier": "sales.orders"}, second],
+        dead_letters={"table": "sales.dead_letters"},
+    )
+    other = several.one_table("sales.others")
+    evaluate(instance, dg.AssetCheckKey(names.audit_key(other), "own"), passed=False)
+
+    assert failing_error_checks(instance, several) == ("sales/others/audit: own",)
+
+
 def test_a_warning_holds_nothing_back(instance):
     evaluate(instance, CONTIGUITY, passed=False, severity=WARN)
 

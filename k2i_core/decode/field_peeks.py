@@ -1,0 +1,194 @@
+"""One field of records of the other formats as text, for those who only sort records.
+
+As `json_peek`: text and whole numbers, null for everything else and for a record that cannot be
+read. Exact, because each reads as the decoder of its format does; so it costs about as much as
+decoding the records once more.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2i_core.decode.arrow import AnyArray, indices
+from k2i_core.decode.conform import Faults
+from k2i_core.decode.csv_decoder import CsvDecoder
+from k2i_core.decode.csv_fields import CsvDialect
+from k2i_core.decode.cursors import Cursors, nulls_where
+from k2i_core.decode.json_peek import FieldPeek, nested_schema
+from k2i_core.decode.msgpack_columns import Reading
+from k2i_core.decode.msgpack_tokens import scan
+from k2i_core.decode.schema_decoder import Piece, SchemaDecoder, WriterReader
+from k2i_core.decode.schema_frames import KnownSchemas, read_frames
+from k2i_core.records import DecodedValues
+from k2i_core.schema.registered import SchemaId, WriterSchema
+
+TEXT = "text"
+
+_TEXT_SCHEMA = pa.schema([pa.field(TEXT, pa.string())])
+
+
+class CsvFieldPeek:
+    """Reads one field of n CSV records by its name."""
+
+    def __init__(self, name: str, dialect: CsvDialect) -> None:
+        """Bind a field that the dialect names."""
+        columns = pa.schema([pa.field(column, pa.string()) for column in dialect.columns])
+        self._decoder = CsvDecoder(columns, dialect, time_formats={})
+        self._name = name
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none."""
+        there = _places(values)
+        decoded = self._decoder.decode(values.drop_null())
+        return _spread(decoded, decoded.rows.column(self._name), there, len(values))
+
+
+class MsgpackFieldPeek:
+    """Reads one field of n MessagePack maps."""
+
+    def __init__(self, path: str) -> None:
+        """Bind the field; dots lead into maps."""
+        self._names = path.split(".")
+        kinds = (pa.string(), pa.int64())
+        self._schemas = [nested_schema(self._names, kind) for kind in kinds]
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none."""
+        cursors = Cursors.of(values.drop_null())
+        broken: Faults = {}
+        tokens = scan(cursors, broken)
+        owners = _places(values)[tokens.rows[tokens.roots]]
+        texts = pa.nulls(len(values), pa.string())
+        for schema in self._schemas:
+            faults = dict(broken)
+            # As if it could grow, because what else a map has is no fault here.
+            reading = Reading(cursors, tokens, faults, {}, may_add_columns=True)
+            column = _inside(reading.columns(schema)[0], self._names[1:]).cast(pa.string())
+            is_bad = np.isin(tokens.rows[tokens.roots], list(faults))
+            rows = np.full(len(values), -1)
+            rows[owners[~is_bad]] = np.flatnonzero(~is_bad)
+            texts = pc.coalesce(texts, column.take(indices(np.maximum(rows, 0), rows < 0)))
+        assert isinstance(texts, pa.StringArray)
+        return texts
+
+
+class JsonSchemaFieldPeek:
+    """Reads one field of n objects behind the frames of their schemas."""
+
+    def __init__(self, path: str) -> None:
+        """Bind the field; dots lead into objects."""
+        self._peek = FieldPeek(path)
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none."""
+        whole = values.fill_null(b"")
+        assert isinstance(whole, pa.BinaryArray)
+        cursors = Cursors.of(whole)
+        faults: Faults = {}
+        read_frames(cursors, faults)
+        contents = cursors.binaries(cursors.positions, cursors.ends - cursors.positions)
+        is_bad = np.zeros(len(whole), np.bool_)
+        is_bad[list(faults)] = True
+        framed = nulls_where(contents, is_bad)
+        assert isinstance(framed, pa.BinaryArray)
+        return self._peek(framed)
+
+
+class SchemaFieldPeek:
+    """Reads one field of n records by their writers' schemas."""
+
+    def __init__(
+        self,
+        path: str,
+        schemas: KnownSchemas | WriterSchema,
+        make_reader: Callable[[WriterSchema], WriterReader],
+        fetch: Callable[[frozenset[SchemaId]], None],
+    ) -> None:
+        """Bind the field; dots lead into records.
+
+        Args:
+            path: Of the field.
+            schemas: As of the decoder of these records.
+            make_reader: Likewise.
+            fetch: Makes schemas known that it lacks.
+
+        """
+        names = path.split(".")
+        self._decoder = SchemaDecoder(
+            _TEXT_SCHEMA, schemas, lambda schema: _FieldReader(make_reader(schema), names)
+        )
+        self._fetch = fetch
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none.
+
+        Raises:
+            UnavailableError, ConfigError: As `fetch`.
+
+        """
+        there, whole = _places(values), values.drop_null()
+        assert isinstance(whole, pa.BinaryArray)
+        while (decoded := self._decoder.decode(whole)).missing_schema_ids:
+            self._fetch(decoded.missing_schema_ids)
+        return _spread(decoded, decoded.rows.column(TEXT), there, len(values))
+
+
+class _FieldReader:
+    """A reader of one field of the records that another one reads."""
+
+    def __init__(self, reader: WriterReader, names: list[str]) -> None:
+        self._reader = reader
+        self._names = names
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The one column."""
+        return _TEXT_SCHEMA
+
+    def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
+        """Read n records."""
+        pieces, faults = self._reader.read(cursors)
+        return tuple(Piece(piece.places, self._field(piece.rows)) for piece in pieces), faults
+
+    def _field(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        column: AnyArray = pa.nulls(rows.num_rows, pa.string())
+        first, *below = self._names
+        if first in rows.schema.names:
+            column = _inside(rows.column(first), below)
+        is_shown = pa.types.is_string(column.type) or pa.types.is_integer(column.type)
+        texts = column.cast(pa.string()) if is_shown else pa.nulls(rows.num_rows, pa.string())
+        return pa.RecordBatch.from_arrays([texts], schema=_TEXT_SCHEMA)
+
+
+def _inside(column: AnyArray, names: list[str]) -> AnyArray:
+    """Return what lies below a column; nulls where nothing does."""
+
+    def below(outer: AnyArray, name: str) -> AnyArray:
+        is_there = isinstance(outer.type, pa.StructType) and outer.type.get_field_index(name) >= 0
+        return pc.struct_field(outer, name) if is_there else pa.nulls(len(outer), pa.null())
+
+    return reduce(below, names, column)
+
+
+def _places(values: pa.BinaryArray) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
+
+
+def _spread(
+    decoded: DecodedValues,
+    column: AnyArray,
+    there: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    count: int,
+) -> pa.StringArray:
+    """Return the texts of rows at the places of their values among `count`; null elsewhere."""
+    kept = there
+    if decoded.row_indices is not None:
+        kept = there[decoded.row_indices.to_numpy()]
+    rows = np.full(count, -1)
+    rows[kept] = np.arange(len(kept))
+    texts = column.take(indices(np.maximum(rows, 0), rows < 0))
+    assert isinstance(texts, pa.StringArray)
+    return texts

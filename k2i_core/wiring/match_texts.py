@@ -1,0 +1,139 @@
+"""What a `match` of the pipeline file looks at in records, by the pipeline's format."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from k2i_core.config import Match, Pipeline
+from k2i_core.config.format import Format
+from k2i_core.decode.avro_schema import parse_avro
+from k2i_core.decode.cursors import Cursors
+from k2i_core.decode.field_peeks import (
+    CsvFieldPeek,
+    JsonSchemaFieldPeek,
+    MsgpackFieldPeek,
+    SchemaFieldPeek,
+)
+from k2i_core.decode.json_peek import FieldPeek
+from k2i_core.decode.proto_decoder import ProtoReader
+from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.schema_frames import read_frames
+from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
+from k2i_core.decode.unusable_schema import UnusableSchemaError
+from k2i_core.ingest.routing import Texts, header_texts, topic_texts
+from k2i_core.schema.registered import SchemaId, SchemaLanguage
+from k2i_core.wiring.csv_dialect import csv_dialect
+from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+
+Peek = Callable[[pa.BinaryArray], pa.StringArray]
+"""n values → n texts; null where there is none."""
+
+
+def texts_of(match: Match, pipeline: Pipeline, formats: Formats) -> Texts:
+    """Return what reads the texts that a match is about."""
+    format_ = pipeline.format
+    if match.topic is not None:
+        return topic_texts
+    if match.header is not None:
+        return header_texts(match.header)
+    if match.field is not None:
+        return _field_texts(_peek(match.field, pipeline, formats), format_)
+    return _MessageTexts(formats, has_indices=format_.value == "protobuf")
+
+
+def _peek(path: str, pipeline: Pipeline, formats: Formats) -> Peek:
+    match pipeline.format.value:
+        case "csv":
+            return CsvFieldPeek(path, csv_dialect(pipeline))
+        case "msgpack":
+            return MsgpackFieldPeek(path)
+        case "json_schema":
+            return JsonSchemaFieldPeek(path)
+        case "avro" | "protobuf":
+            readers = formats.readers
+            assert readers is not None
+            schemas = formats.writer_schemas
+            return SchemaFieldPeek(path, schemas, readers.make, formats.fetch)
+        case _:
+            return FieldPeek(path)
+
+
+def _field_texts(peek: Peek, format_: Format) -> Texts:
+    has_indices = format_.value == "protobuf"
+
+    def texts(records: pa.RecordBatch) -> pa.StringArray:
+        if not format_.reads_registry:
+            values = records.column("value")
+            assert isinstance(values, pa.BinaryArray)
+            return peek(values)
+        return peek(_framed(records, has_indices=has_indices))
+
+    return texts
+
+
+def _framed(records: pa.RecordBatch, *, has_indices: bool) -> pa.BinaryArray:
+    """Return the values with what headers say of their schemas; a tombstone names none."""
+    values = records.column("value").fill_null(b"")
+    assert isinstance(values, pa.BinaryArray)
+    headers = cast("pa.ListArray[Any]", records.column("headers"))
+    return begin_with_schema(values, headers, VALUE_HEADER, has_indices=has_indices)
+
+
+class _MessageTexts:
+    """Full names of records, by their schemas in the registry."""
+
+    def __init__(self, formats: Formats, *, has_indices: bool) -> None:
+        self._formats = formats
+        self._has_indices = has_indices
+        # Written by any thread: what an id means never changes.
+        self._names: dict[SchemaId, str] = {}
+        self._readers: dict[SchemaId, ProtoReader] = {}
+
+    def __call__(self, records: pa.RecordBatch) -> pa.StringArray:
+        cursors = Cursors.of(_framed(records, has_indices=self._has_indices))
+        frames = read_frames(cursors, {})
+        numbers, inverse = np.unique(frames.numbers, return_inverse=True)
+        places = inverse.reshape(-1)
+        found = [frames.schema_id(number) for number in numbers.tolist()]
+        if not self._has_indices:
+            names = pa.array([self._avro_name(schema_id) for schema_id in found], pa.string())
+            return names.take(pa.array(places, pa.int64()))
+        texts = np.full(records.num_rows, None, np.object_)
+        for number, schema_id in enumerate(found):
+            own = np.flatnonzero(places == number)
+            if (reader := self._proto_reader(schema_id)) is not None:
+                group = cursors.inside(cursors.positions[own], cursors.ends[own])
+                texts[own] = reader.names(group).to_pylist()
+        return pa.array(texts.tolist(), pa.string())
+
+    def _avro_name(self, schema_id: SchemaId | None) -> str | None:
+        if schema_id is None:
+            return None
+        if (known := self._names.get(schema_id)) is not None:
+            return known
+        schema = self._formats.schema_of(schema_id)
+        if schema is None or schema.language is not SchemaLanguage.AVRO:
+            return None
+        try:
+            self._names[schema_id] = parse_avro(schema.text, schema.references).name
+        except UnusableSchemaError:
+            return None  # Its records are dead letters, of whoever gets the rest.
+        return self._names[schema_id]
+
+    def _proto_reader(self, schema_id: SchemaId | None) -> ProtoReader | None:
+        if schema_id is None:
+            return None
+        if (known := self._readers.get(schema_id)) is not None:
+            return known
+        schema = self._formats.schema_of(schema_id)
+        if schema is None or schema.language is not SchemaLanguage.PROTOBUF:
+            return None
+        try:
+            compiled = read_descriptors(compile_proto(schema), FILE_NAME)
+            self._readers[schema_id] = ProtoReader(compiled, None, is_framed=True)
+        except UnusableSchemaError:
+            return None  # Likewise.
+        return self._readers[schema_id]
