@@ -85,7 +85,7 @@ def test_json_schema_has_it_behind_the_frame():
     found = texts(
         peek,
         frame + b'{"a": {"type": "order"}}',
-        b'{"a": {"type": "unframed"}}',
+        b"other" + b'{"a": {"type": "unframed"}}',
         None,
         frame + b'{"a": {"type": 7}}',
         frame + b"{",
