@@ -18,7 +18,7 @@ TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native wheel demo test check bench soak lock clean
+.PHONY: help setup native wheel demo test check bench soak sanitize lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -60,6 +60,17 @@ test: setup ## Every test, on real services that it starts and stops itself
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m pytest tests/e2e tests/property tests/integration/test_evolution_orders.py -m soak --soak-seconds $(SECONDS) --timeout 0
+
+SANITIZED := $(CURDIR)/$(VENV)/sanitized
+TRIPLE = $(shell rustc -vV | sed -n "s|host: ||p")
+
+sanitize: setup ## The native part under an address sanitizer, its fuzz for SECONDS; needs cargo and gcc
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo build --quiet --release --manifest-path native/Cargo.toml --target $(TRIPLE)
+	@mkdir -p $(SANITIZED)
+	cp $(CARGO_TARGET_DIR)/$(TRIPLE)/release/libk2i_native.so $(SANITIZED)/k2i_native.so
+	PYTHONPATH=$(SANITIZED) LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m pytest tests/property/test_native_json.py tests/property/test_native_binary.py \
+		tests/integration/kafka/test_reading.py --capture=sys --soak-seconds $(SECONDS) --timeout 0
 
 bench: setup ## Speed against the targets, half an hour; ARGS="--only throughput --rows 2000000"
 	$(BIN)/python -m benchmarks $(ARGS)
