@@ -130,12 +130,18 @@ class WorkerProcess:
         lines = [line for line in self.log_lines() if line.get("event") == "flush committed"]
         return sum(line["row_count"] for line in lines)
 
-    def wait_for(self, is_there: Callable[[], bool], timeout: float = WAIT_SECONDS_MAX) -> None:
+    def wait_for(
+        self,
+        is_there: Callable[[], bool],
+        timeout: float = WAIT_SECONDS_MAX,
+        *,
+        look_seconds: float = 0.05,
+    ) -> None:
         deadline = time.monotonic() + timeout
         while not is_there():
             assert self.process.poll() is None, self.tail()
             assert time.monotonic() < deadline, self.tail()
-            time.sleep(0.05)
+            time.sleep(look_seconds)
 
     def wait_for_flushes(self, count: int, timeout: float = WAIT_SECONDS_MAX) -> None:
         self.wait_for(lambda: self.flush_count() >= count, timeout)

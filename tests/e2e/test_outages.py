@@ -54,7 +54,8 @@ def assert_shows(worker: WorkerProcess, check: str, *, ok: bool, others: tuple[s
         assert checks[check]["ok"] or checks[check]["detail"]
         return checks[check]["ok"] is ok
 
-    worker.wait_for(is_shown, timeout=45)
+    # Each look is two requests, and an outage that shows takes long.
+    worker.wait_for(is_shown, timeout=45, look_seconds=0.5)
     assert (worker.ask("/readyz")[0] == 200) is ok
 
 
