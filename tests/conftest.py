@@ -1,8 +1,9 @@
 """What every test can ask for: real services, a topic of its own, a seed, Hypothesis's settings.
 
-A service is started when the first test asks for it and stopped with the session. Broker and schema
-registry are one for all xdist workers, of the other services each has its own. Everything a service
-writes lies below pytest's temporary directory, only what is downloaded is kept between sessions.
+A service is started when the first test asks for it and stopped with the session. The broker is
+one for all xdist workers, of the other services each has its own: one schema registry for all of
+them once left a request unanswered. Everything a service writes lies below pytest's temporary
+directory, only what is downloaded is kept between sessions.
 
 Environment: `K2I_TEST_KAFKA=host:port` names a broker to use for `kafka` instead of starting one;
 `K2I_HYPOTHESIS_PROFILE` is dev, ci or nightly; `K2I_SEED` replays a session's seed.
@@ -26,7 +27,8 @@ from k2i_core.dev.kafka_jars import KafkaRuntime, install_kafka
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.produce import create_topic
-from tests.services.shared_services import shared
+from k2i_core.dev.registry_server import RegistryServer, install_registry
+from tests.services.shared_kafka import shared_kafka
 
 MARKERS = (
     "integration: starts or talks to a real service (every test below integration/ and e2e/)",
@@ -163,21 +165,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if given := os.environ.get("K2I_TEST_KAFKA"):
         yield GivenBroker(given)
         return
-    with shared("kafka", run_directory(tmp_path_factory)) as address:
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # the one that all workers have
+    with shared_kafka(directory / "kafka") as address:
         yield GivenBroker(address)
 
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """One schema registry for all tests; use subjects of your own."""
-    with shared("registry", run_directory(tmp_path_factory)) as address:
-        yield Registry(address)
-
-
-def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The temporary directory that all processes of the run have."""
-    directory = tmp_path_factory.getbasetemp()
-    return directory.parent if "PYTEST_XDIST_WORKER" in os.environ else directory
+    environment = read_environment()
+    program = install_registry(environment.registry_directory, mirror=environment.maven_mirror)
+    with RegistryServer(tmp_path_factory.mktemp("registry"), program=program) as server:
+        yield Registry(server.url)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.simulation import Simulation
 from tests.simulation.world import Violation
 
-SEED = 2380
+SEED = 279
 
 
 def test_the_seed_holds():
