@@ -1,9 +1,9 @@
 """How fast compaction is beside the ceiling, what it takes, and whether it starves or is starved.
 
 The ceiling is DuckDB's own `COPY` of the same files to one file, with as many threads: it reads and
-writes the rows and proves nothing. Ingestion beside compaction is two other processes, each with a
-table, that decode and write as fast as they can and commit every second; rates are compared before
-and after the compaction of one of these tables begins.
+writes the rows and proves nothing. Ingestion beside compaction is another process that decodes and
+writes as fast as it can and commits every second; rates are compared before and after compaction
+begins.
 """
 
 import subprocess
@@ -179,12 +179,9 @@ def _feeding(bench: Bench, path: Path, *batches_per_commit: str) -> Generator[_F
 
 
 def _beside_ingestion(bench: Bench) -> tuple[Figure, ...]:
-    path, other_path = (
-        bench.new_pipeline("unused", bootstrap_servers="127.0.0.1:1") for _ in range(2)
-    )
+    path = bench.new_pipeline("unused", bootstrap_servers="127.0.0.1:1")
     seconds = bench.options.seconds
-    # Two tables, so that ingestion has work for both cores and compaction none for itself.
-    with _feeding(bench, path) as one, _feeding(bench, other_path) as other:
+    with _feeding(bench, path) as feeder:
         alone_since = bench.clock.boot_seconds()
         bench.say(f"ingestion alone for {seconds:g} s, then beside compaction")
         bench.clock.sleep(seconds)
@@ -194,10 +191,7 @@ def _beside_ingestion(bench: Bench) -> tuple[Figure, ...]:
         while bench.clock.boot_seconds() < beside_since + seconds:
             reports.append(_compact(table, LARGE_FILE_BYTES, "none"))
         ended = bench.clock.boot_seconds()
-    alone, beside = (
-        one.rate(since, until) + other.rate(since, until)
-        for since, until in ((alone_since, beside_since), (beside_since, ended))
-    )
+    alone, beside = feeder.rate(alone_since, beside_since), feeder.rate(beside_since, ended)
     return (
         figure("ingestion alone", "rows/s", alone),
         figure("ingestion beside compaction", "rows/s", beside),
