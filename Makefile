@@ -9,10 +9,10 @@ NATIVE_STAMP := $(VENV)/.native-$(if $(shell command -v cargo),built,missing)
 NATIVE_SOURCES := native/Cargo.toml native/pyproject.toml $(shell find native/src -name '*.rs')
 # Outside of the checkout: a second clone then builds in seconds.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k2i/native
-# Half as many again as there are processors: much of what is tested waits for other processes.
+# Twice as many as there are processors: much of what is tested waits for other processes.
 # A file's tests stay together, because what they share is often dear; tests/conftest.py says in
 # which order files begin.
-TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2 or 1)')
+TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2)')
 
 # Programs start here by the hundred: compiling each one anew would cost more than running it.
 unexport PYTHONDONTWRITEBYTECODE
