@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2i_core.decode.arrow import AnyArray, indices
+from k2i_core.decode.arrow import AnyArray, flags
 from k2i_core.decode.conform import Faults
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
-from k2i_core.decode.cursors import Cursors, nulls_where
+from k2i_core.decode.cursors import Cursors, Integers, nulls_where
 from k2i_core.decode.json_peek import FieldPeek, nested_schema
 from k2i_core.decode.msgpack_columns import Reading
 from k2i_core.decode.msgpack_tokens import scan
+from k2i_core.decode.places import kept_places, spread
 from k2i_core.decode.schema_decoder import Piece, SchemaDecoder, WriterReader
 from k2i_core.decode.schema_frames import KnownSchemas, read_frames
 from k2i_core.records import DecodedValues
@@ -43,7 +44,7 @@ class CsvFieldPeek:
         """Return n texts; null where there is none."""
         there = _places(values)
         decoded = self._decoder.decode(values.drop_null())
-        return _spread(decoded, decoded.rows.column(self._name), there, len(values))
+        return _texts(decoded, self._name, there, len(values))
 
 
 class MsgpackFieldPeek:
@@ -68,9 +69,8 @@ class MsgpackFieldPeek:
             reading = Reading(cursors, tokens, faults, {}, may_add_columns=True)
             column = _inside(reading.columns(schema)[0], self._names[1:]).cast(pa.string())
             is_bad = np.isin(tokens.rows[tokens.roots], list(faults))
-            rows = np.full(len(values), -1)
-            rows[owners[~is_bad]] = np.flatnonzero(~is_bad)
-            texts = pc.coalesce(texts, column.take(indices(np.maximum(rows, 0), rows < 0)))
+            read = spread(column.filter(flags(~is_bad)), owners[~is_bad], len(values))
+            texts = pc.coalesce(texts, read)
         assert isinstance(texts, pa.StringArray)
         return texts
 
@@ -133,7 +133,7 @@ class SchemaFieldPeek:
         assert isinstance(whole, pa.BinaryArray)
         while (decoded := self._decoder.decode(whole)).missing_schema_ids:
             self._fetch(decoded.missing_schema_ids)
-        return _spread(decoded, decoded.rows.column(TEXT), there, len(values))
+        return _texts(decoded, TEXT, there, len(values))
 
 
 class _FieldReader:
@@ -173,22 +173,12 @@ def _inside(column: AnyArray, names: list[str]) -> AnyArray:
     return reduce(below, names, column)
 
 
-def _places(values: pa.BinaryArray) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _places(values: pa.BinaryArray) -> Integers:
     return np.flatnonzero(values.is_valid().to_numpy(zero_copy_only=False))
 
 
-def _spread(
-    decoded: DecodedValues,
-    column: AnyArray,
-    there: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    count: int,
-) -> pa.StringArray:
-    """Return the texts of rows at the places of their values among `count`; null elsewhere."""
-    kept = there
-    if decoded.row_indices is not None:
-        kept = there[decoded.row_indices.to_numpy()]
-    rows = np.full(count, -1)
-    rows[kept] = np.arange(len(kept))
-    texts = column.take(indices(np.maximum(rows, 0), rows < 0))
+def _texts(decoded: DecodedValues, name: str, there: Integers, count: int) -> pa.StringArray:
+    """Return a column of what was decoded of the values at `there`, as of `count` values."""
+    texts = spread(decoded.rows.column(name), there[kept_places(decoded)], count)
     assert isinstance(texts, pa.StringArray)
     return texts

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from k2i_core.decode.framing import frame
 from k2i_core.decode.isolation import UnreadableError, read_good
 from k2i_core.decode.json_columns import ColumnReader
+from k2i_core.decode.places import spread
 
 
 class _FieldReader:
@@ -61,11 +62,7 @@ class FieldPeek:
             places = places[np.array(framed.indices, np.int64)]
         rows, unreadable = read_good(framed.texts, self._reader, self._is_odd)
         places = np.delete(places, unreadable)
-        found = np.zeros(len(values), np.int64)
-        is_there = np.zeros(len(values), np.bool_)
-        found[places] = np.arange(len(places))
-        is_there[places] = True
-        texts = rows.column("text").take(pa.array(found, pa.int64(), mask=~is_there))
+        texts = spread(rows.column("text"), places, len(values))
         assert isinstance(texts, pa.StringArray)
         return texts
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from k2i_core.decode.arrow import indices
+from k2i_core.decode.arrow import AnyArray, indices
 from k2i_core.decode.cursors import Integers
 from k2i_core.records import DecodedValues, DecodeFailure
 
@@ -43,3 +43,12 @@ def kept_places(decoded: DecodedValues) -> Integers:
     if decoded.row_indices is None:
         return np.arange(decoded.rows.num_rows)
     return decoded.row_indices.to_numpy()
+
+
+def spread(array: AnyArray, places: Integers, count: int) -> AnyArray:
+    """Return `count` elements: those of `array` at their places, null at all others."""
+    found = np.zeros(count, np.int64)
+    is_absent = np.ones(count, np.bool_)
+    found[places] = np.arange(len(places))
+    is_absent[places] = False
+    return array.take(indices(found, is_absent))

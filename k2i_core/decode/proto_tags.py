@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from k2i_core.decode.proto_schema import CompiledSchema, Message, MessageTree
-from k2i_core.schema.tags import ELEMENT, NESTING_MAX, VALUE, Steps, Tagged
+from k2i_core.schema.tags import ELEMENT, NESTING_MAX, VALUE, Steps, Tagged, TagsInside
 
 
 def tagged_fields(compiled: CompiledSchema, message_name: str | None) -> tuple[Tagged, ...]:
@@ -42,7 +42,7 @@ class _Finder:
     """Looks through messages; one that contains itself, once."""
 
     def __init__(self) -> None:
-        self._inside_of: dict[Message, frozenset[str]] = {}
+        self._inside = TagsInside()
 
     def fields(
         self, message: Message, path: Steps, around: tuple[Message, ...]
@@ -63,13 +63,5 @@ class _Finder:
             inside = (*around, message)
             if inner not in inside:
                 yield from self.fields(inner, step, inside)
-            elif tags := self._tags_inside(inner):
+            elif tags := self._inside.of(inner, self.fields(inner, (), ())):
                 yield step, tags
-
-    def _tags_inside(self, message: Message) -> frozenset[str]:
-        if message not in self._inside_of:
-            # None while it is looked through: whatever leads back here is looked through, too.
-            self._inside_of[message] = frozenset()
-            found = (tags for _, tags in self.fields(message, (), ()))
-            self._inside_of[message] = frozenset().union(*found)
-        return self._inside_of[message]

@@ -4,7 +4,7 @@ Those of Protobuf are options, which only its compiler reads: see `decode.proto_
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
@@ -43,6 +43,22 @@ def tagged_fields(schema: WriterSchema) -> tuple[Tagged, ...]:
     if schema.language is SchemaLanguage.JSON_SCHEMA:
         return tuple(_JsonSchema({**others, "": root}).fields(root, "", (), ()))
     return ()
+
+
+class TagsInside:
+    """All tags inside of types that contain themselves, each type looked through once."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._known: dict[Hashable, frozenset[str]] = {}
+
+    def of(self, type_: Hashable, fields: Iterator[Tagged]) -> frozenset[str]:
+        """Return the tags of a type's fields, which are looked at the first time only."""
+        if type_ not in self._known:
+            # None while it is looked through: whatever leads back here is looked through, too.
+            self._known[type_] = frozenset()
+            self._known[type_] = frozenset().union(*(tags for _, tags in fields))
+        return self._known[type_]
 
 
 def _tags(node: Mapping[str, Any]) -> frozenset[str]:
@@ -88,7 +104,7 @@ class _Avro:
 
     def __init__(self, names: Mapping[str, Mapping[str, Any]]) -> None:
         self._names = names
-        self._inside_of: dict[str, frozenset[str]] = {}
+        self._inside = TagsInside()
 
     def fields(
         self, node: object, namespace: str, path: Steps, around: tuple[str, ...]
@@ -101,22 +117,15 @@ class _Avro:
         elif isinstance(node, str):
             name = node if node in self._names else f"{namespace}.{node}"
             if name in around:
-                if tags := self._tags_inside(name):
+                described = self.fields(self._names[name], "", (), ())
+                if tags := self._inside.of(name, described):
                     yield path, tags
             elif name in self._names:
                 yield from self.fields(self._names[name], namespace, path, around)
         elif isinstance(node, Mapping):
-            yield from self._inside(cast("Mapping[str, Any]", node), namespace, path, around)
+            yield from self._below(cast("Mapping[str, Any]", node), namespace, path, around)
 
-    def _tags_inside(self, name: str) -> frozenset[str]:
-        if name not in self._inside_of:
-            # None while it is looked through: whatever leads back here is looked through, too.
-            self._inside_of[name] = frozenset()
-            found = (tags for _, tags in self.fields(self._names[name], "", (), ()))
-            self._inside_of[name] = frozenset().union(*found)
-        return self._inside_of[name]
-
-    def _inside(
+    def _below(
         self, node: Mapping[str, Any], namespace: str, path: Steps, around: tuple[str, ...]
     ) -> Iterator[Tagged]:
         kind = node.get("type")
@@ -140,7 +149,7 @@ class _JsonSchema:
 
     def __init__(self, documents: Mapping[str, object]) -> None:
         self._documents = documents
-        self._inside_of: dict[int, frozenset[str]] = {}
+        self._inside = TagsInside()
 
     def fields(
         self, node: object, document: str, path: Steps, around: tuple[int, ...]
@@ -149,7 +158,8 @@ class _JsonSchema:
             return
         described = cast("Mapping[str, Any]", node)
         if id(described) in around:
-            if path and (tags := self._tags_inside(described, document)):
+            again = self.fields(described, document, (), ())
+            if path and (tags := self._inside.of(id(described), again)):
                 yield path, tags
             return
         inside = (*around, id(described))
@@ -162,14 +172,6 @@ class _JsonSchema:
             if step not in {ELEMENT, VALUE} and (tags := _tags(child)):
                 yield below, tags
             yield from self.fields(child, document, below, inside)
-
-    def _tags_inside(self, described: Mapping[str, Any], document: str) -> frozenset[str]:
-        if id(described) not in self._inside_of:
-            # None while it is looked through, as with Avro.
-            self._inside_of[id(described)] = frozenset()
-            found = (tags for _, tags in self.fields(described, document, (), ()))
-            self._inside_of[id(described)] = frozenset().union(*found)
-        return self._inside_of[id(described)]
 
     def _same_place(
         self, described: Mapping[str, Any], document: str

@@ -1,7 +1,7 @@
 """What a `match` of the pipeline file looks at in records, by the pipeline's format."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +23,12 @@ from k2i_core.decode.schema_frames import read_frames
 from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.ingest.routing import Texts, header_texts, topic_texts
-from k2i_core.schema.registered import SchemaId, SchemaLanguage
+from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+
+Made = TypeVar("Made")
 
 Peek = Callable[[pa.BinaryArray], pa.StringArray]
 """n values → n texts; null where there is none."""
@@ -41,7 +43,7 @@ def texts_of(match: Match, pipeline: Pipeline, formats: Formats) -> Texts:
         return header_texts(match.header)
     if match.field is not None:
         return _field_texts(_peek(match.field, pipeline, formats), format_)
-    return _MessageTexts(formats, has_indices=format_.value == "protobuf")
+    return _message_texts(formats, format_)
 
 
 def _peek(path: str, pipeline: Pipeline, formats: Formats) -> Peek:
@@ -82,58 +84,61 @@ def _framed(records: pa.RecordBatch, *, has_indices: bool) -> pa.BinaryArray:
     return begin_with_schema(values, headers, VALUE_HEADER, has_indices=has_indices)
 
 
-class _MessageTexts:
-    """Full names of records, by their schemas in the registry."""
+def _message_texts(formats: Formats, format_: Format) -> Texts:
+    """Return what reads the full names of records, by their schemas in the registry."""
+    has_indices = format_.value == "protobuf"
+    avro_name = _remembered(formats, SchemaLanguage.AVRO, _avro_name)
+    proto_reader = _remembered(formats, SchemaLanguage.PROTOBUF, _proto_reader)
 
-    def __init__(self, formats: Formats, *, has_indices: bool) -> None:
-        self._formats = formats
-        self._has_indices = has_indices
-        # Written by any thread: what an id means never changes.
-        self._names: dict[SchemaId, str] = {}
-        self._readers: dict[SchemaId, ProtoReader] = {}
-
-    def __call__(self, records: pa.RecordBatch) -> pa.StringArray:
-        cursors = Cursors.of(_framed(records, has_indices=self._has_indices))
+    def texts(records: pa.RecordBatch) -> pa.StringArray:
+        cursors = Cursors.of(_framed(records, has_indices=has_indices))
         frames = read_frames(cursors, {})
         numbers, inverse = np.unique(frames.numbers, return_inverse=True)
         places = inverse.reshape(-1)
         found = [frames.schema_id(number) for number in numbers.tolist()]
-        if not self._has_indices:
-            names = pa.array([self._avro_name(schema_id) for schema_id in found], pa.string())
+        if not has_indices:
+            names = pa.array(map(avro_name, found), pa.string())
             return names.take(pa.array(places, pa.int64()))
-        texts = np.full(records.num_rows, None, np.object_)
+        names = np.full(records.num_rows, None, np.object_)
         for number, schema_id in enumerate(found):
             own = np.flatnonzero(places == number)
-            if (reader := self._proto_reader(schema_id)) is not None:
+            if (reader := proto_reader(schema_id)) is not None:
                 group = cursors.inside(cursors.positions[own], cursors.ends[own])
-                texts[own] = reader.names(group).to_pylist()
-        return pa.array(texts.tolist(), pa.string())
+                names[own] = reader.names(group).to_pylist()
+        return pa.array(names.tolist(), pa.string())
 
-    def _avro_name(self, schema_id: SchemaId | None) -> str | None:
-        if schema_id is None:
-            return None
-        if (known := self._names.get(schema_id)) is not None:
-            return known
-        schema = self._formats.schema_of(schema_id)
-        if schema is None or schema.language is not SchemaLanguage.AVRO:
+    return texts
+
+
+def _remembered(
+    formats: Formats, language: SchemaLanguage, make: Callable[[WriterSchema], Made]
+) -> Callable[[SchemaId | None], Made | None]:
+    """Return what makes something of a schema once; None while it is not there, or of no use.
+
+    Records without it are dead letters, of whoever gets the rest.
+    """
+    # Written by any thread: what an id means never changes.
+    known: dict[SchemaId, Made] = {}
+
+    def made(schema_id: SchemaId | None) -> Made | None:
+        if schema_id is None or schema_id in known:
+            return None if schema_id is None else known[schema_id]
+        schema = formats.schema_of(schema_id)
+        if schema is None or schema.language is not language:
             return None
         try:
-            self._names[schema_id] = parse_avro(schema.text, schema.references).name
+            known[schema_id] = make(schema)
         except UnusableSchemaError:
-            return None  # Its records are dead letters, of whoever gets the rest.
-        return self._names[schema_id]
+            return None
+        return known[schema_id]
 
-    def _proto_reader(self, schema_id: SchemaId | None) -> ProtoReader | None:
-        if schema_id is None:
-            return None
-        if (known := self._readers.get(schema_id)) is not None:
-            return known
-        schema = self._formats.schema_of(schema_id)
-        if schema is None or schema.language is not SchemaLanguage.PROTOBUF:
-            return None
-        try:
-            compiled = read_descriptors(compile_proto(schema), FILE_NAME)
-            self._readers[schema_id] = ProtoReader(compiled, None, is_framed=True)
-        except UnusableSchemaError:
-            return None  # Likewise.
-        return self._readers[schema_id]
+    return made
+
+
+def _avro_name(schema: WriterSchema) -> str | None:
+    return parse_avro(schema.text, schema.references).name
+
+
+def _proto_reader(schema: WriterSchema) -> ProtoReader:
+    compiled = read_descriptors(compile_proto(schema), FILE_NAME)
+    return ProtoReader(compiled, None, is_framed=True)
