@@ -96,6 +96,13 @@ fn read_fields(
     Ok(())
 }
 
+/// Bytes with their length before them.
+#[inline(always)]
+fn sized<'a>(bytes: &mut Bytes<'a>) -> Result<&'a [u8], Uncertain> {
+    let length = bytes.zigzag()?;
+    bytes.span(length as u64)
+}
+
 /// The place of the branch of a union that comes next.
 #[inline(always)]
 fn branch(parts: &[Part], bytes: &mut Bytes) -> Result<usize, Uncertain> {
@@ -195,8 +202,7 @@ impl Node {
     fn read(&self, column: &mut Column, bytes: &mut Bytes) -> Result<(), Uncertain> {
         match self {
             Self::Text => {
-                let length = bytes.zigzag()?;
-                return push_text(column, bytes.span(length as u64)?);
+                return push_text(column, sized(bytes)?);
             }
             Self::Enum(symbols) => {
                 let place = usize::try_from(bytes.zigzag()?).map_err(|_| Uncertain)?;
@@ -235,8 +241,7 @@ impl Node {
                 let [keys, values] = &mut **entries;
                 let first = keys.len;
                 each(bytes, |bytes| {
-                    let length = bytes.zigzag()?;
-                    push_text(keys, bytes.span(length as u64)?)?;
+                    push_text(keys, sized(bytes)?)?;
                     node.read(values, bytes)
                 })?;
                 if keys.has_equal(first)? {
@@ -289,12 +294,10 @@ impl Node {
             }
             (Self::TimeMicros, Values::Time(values)) => values.push(time(bytes.zigzag()?)?),
             (Self::Bytes, Values::Binary(texts)) => {
-                let length = bytes.zigzag()?;
-                texts.push(bytes.span(length as u64)?);
+                texts.push(sized(bytes)?);
             }
             (Self::Uuid, Values::Uuid(values)) => {
-                let length = bytes.zigzag()?;
-                values.extend_from_slice(&certain(leaves::uuid(bytes.span(length as u64)?))?);
+                values.extend_from_slice(&certain(leaves::uuid(sized(bytes)?))?);
             }
             (Self::Fixed(16), Values::Uuid(values)) => {
                 values.extend_from_slice(bytes.span(16)?);
@@ -305,11 +308,11 @@ impl Node {
                 values.extend_from_slice(bytes.span(*width as u64)?);
             }
             (Self::Decimal(byte_count), Values::Decimal { values, precision, .. }) => {
-                let length = match byte_count {
-                    Some(byte_count) => *byte_count as u64,
-                    None => bytes.zigzag()? as u64,
+                let number = match byte_count {
+                    Some(byte_count) => bytes.span(*byte_count as u64)?,
+                    None => sized(bytes)?,
                 };
-                values.push(decimal(bytes.span(length)?, *precision)?);
+                values.push(decimal(number, *precision)?);
             }
             (Self::Duration, Values::Struct(object)) => {
                 for column in &mut object.columns {

@@ -17,6 +17,14 @@ pub fn install() {
     }));
 }
 
+/// Runs `work` without the interpreter's lock, `guarded`.
+pub fn detached<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> PyResult<T> + Send,
+) -> PyResult<T> {
+    py.detach(|| guarded(work))
+}
+
 /// Runs `work`, and turns a panic in it into a `RuntimeError`.
 pub fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     // Safe because whatever was half done is dropped with the panic: no caller keeps any of it.

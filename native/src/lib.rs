@@ -57,11 +57,9 @@ impl JsonReader {
 
     /// Raises an error that says nothing of the values; then nothing is known of any of them.
     fn read(&self, py: Python<'_>, values: PyArrowType<ArrayData>) -> PyResult<Read> {
-        py.detach(|| {
-            guard::guarded(|| {
-                let values = BinaryArray::from(values.0);
-                self.reader.read(&values).map(read).map_err(arrow_error)
-            })
+        guard::detached(py, || {
+            let values = BinaryArray::from(values.0);
+            self.reader.read(&values).map(read).map_err(arrow_error)
         })
     }
 }
@@ -87,13 +85,11 @@ impl RecordReader {
         starts: PyArrowType<ArrayData>,
         ends: PyArrowType<ArrayData>,
     ) -> PyResult<Read> {
-        py.detach(|| {
-            guard::guarded(|| {
-                let bytes = UInt8Array::from(bytes.0);
-                let (starts, ends) = (Int64Array::from(starts.0), Int64Array::from(ends.0));
-                let rows = self.reader.read(bytes.values(), starts.values(), ends.values());
-                rows.map(read).map_err(arrow_error)
-            })
+        guard::detached(py, || {
+            let bytes = UInt8Array::from(bytes.0);
+            let (starts, ends) = (Int64Array::from(starts.0), Int64Array::from(ends.0));
+            let rows = self.reader.read(bytes.values(), starts.values(), ends.values());
+            rows.map(read).map_err(arrow_error)
         })
     }
 }
@@ -153,13 +149,11 @@ impl Consumer {
         passing_codes: HashSet<i32>,
         schema: PyArrowType<Schema>,
     ) -> PyResult<Self> {
-        py.detach(|| {
-            guard::guarded(|| {
-                let schema = Arc::new(schema.0);
-                kafka::Consumer::new(library, &properties, &positions, passing_codes, schema)
-                    .map(|consumer| Self { consumer: Mutex::new(Some(consumer)) })
-                    .map_err(|failure| PyValueError::new_err(code(failure)))
-            })
+        guard::detached(py, || {
+            let schema = Arc::new(schema.0);
+            kafka::Consumer::new(library, &properties, &positions, passing_codes, schema)
+                .map(|consumer| Self { consumer: Mutex::new(Some(consumer)) })
+                .map_err(|failure| PyValueError::new_err(code(failure)))
         })
     }
 
@@ -210,11 +204,9 @@ impl Consumer {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| {
-            guard::guarded(|| {
-                drop(self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take());
-                Ok(())
-            })
+        guard::detached(py, || {
+            drop(self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Ok(())
         })
     }
 }
@@ -226,12 +218,10 @@ impl Consumer {
         py: Python<'_>,
         work: impl FnOnce(&mut kafka::Consumer) -> PyResult<T> + Send,
     ) -> PyResult<T> {
-        py.detach(|| {
-            guard::guarded(|| {
-                let mut consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
-                let closed = || PyRuntimeError::new_err("the consumer is closed");
-                work(consumer.as_mut().ok_or_else(closed)?)
-            })
+        guard::detached(py, || {
+            let mut consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+            let closed = || PyRuntimeError::new_err("the consumer is closed");
+            work(consumer.as_mut().ok_or_else(closed)?)
         })
     }
 }

@@ -293,11 +293,16 @@ impl Field {
     }
 }
 
-/// The bytes of a message, which have their length before them.
+/// Bytes with their length before them.
+#[inline(always)]
+fn sized<'a>(bytes: &mut Bytes<'a>) -> Result<&'a [u8], Uncertain> {
+    let length = bytes.varint()?;
+    bytes.span(length)
+}
+
 #[inline(always)]
 fn message<'a>(bytes: &mut Bytes<'a>) -> Result<Bytes<'a>, Uncertain> {
-    let length = bytes.varint()?;
-    Ok(Bytes::new(bytes.span(length)?))
+    Ok(Bytes::new(sized(bytes)?))
 }
 
 impl Element {
@@ -429,8 +434,7 @@ impl Leaf {
     fn read(&self, column: &mut Column, bytes: &mut Bytes) -> Result<(), Uncertain> {
         match self {
             Self::Text => {
-                let length = bytes.varint()?;
-                return push_text(column, bytes.span(length)?);
+                return push_text(column, sized(bytes)?);
             }
             Self::Enum(symbols) => {
                 return symbols.push(int(bytes.varint()? as i64)?, column);
@@ -473,8 +477,7 @@ impl Leaf {
                 _ => return Err(Uncertain),
             },
             (Self::Bytes, Values::Binary(texts)) => {
-                let length = bytes.varint()?;
-                texts.push(bytes.span(length)?);
+                texts.push(sized(bytes)?);
             }
             _ => return Err(Uncertain),
         }
