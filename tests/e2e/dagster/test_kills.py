@@ -189,6 +189,8 @@ def test_a_run_executed_beside_the_worker_waits_for_its_end_and_doubles_nothing(
         assert "rows into" not in log.read_text()
 
         stack.client.terminate(old.id)
+        # Else the old one may commit them with its last flush, and leave nothing to this one.
+        stack.wait_for(lambda: "took over" in log.read_text())
         deployment.produce()
         stack.wait_for(lambda: "rows into" in log.read_text())
         deployment.produce()
