@@ -51,7 +51,7 @@ def repository() -> Iterator[Repository]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    repository.url = f"http://127.0.0.1:{server.server_port}/maven2/"
+    repository.url = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield repository
