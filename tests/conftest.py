@@ -1,9 +1,8 @@
 """What every test can ask for: real services, a topic of its own, a seed, Hypothesis's settings.
 
 A service is started when the first test asks for it and stopped with the session. The broker is
-one for all xdist workers, of the other services each has its own: one schema registry for all of
-them once left a request unanswered. Everything a service writes lies below pytest's temporary
-directory, only what is downloaded is kept between sessions.
+one for all xdist workers, of the other services each has its own. Everything a service writes lies
+below pytest's temporary directory, only what is downloaded is kept between sessions.
 
 Environment: `K2I_TEST_KAFKA=host:port` names a broker to use for `kafka` instead of starting one;
 `K2I_HYPOTHESIS_PROFILE` is dev, ci or nightly; `K2I_SEED` replays a session's seed.

@@ -15,7 +15,11 @@ from typing import Any
 import fastavro
 import yaml
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    topic_subject_name_strategy,
+)
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -161,7 +165,8 @@ def test_what_the_registry_s_schema_tags_is_written_protected(
     with SchemaRegistryClient({"url": registry.url}) as client:
         for number, listed in enumerate((fields, tagged)):
             schema = json.dumps({"type": "record", "name": "Person", "fields": listed})
-            encode = AvroSerializer(client, Schema(schema, "AVRO"))
+            conf = {"subject.name.strategy": topic_subject_name_strategy}
+            encode = AvroSerializer(client, Schema(schema, "AVRO"), conf=conf)
             context = SerializationContext(name, MessageField.VALUE)
             producer.produce(name, encode({"id": number, "email": "plain@example.org"}, context))
     assert producer.flush(30) == 0
