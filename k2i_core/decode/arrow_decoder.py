@@ -19,6 +19,7 @@ from pyarrow import ipc
 
 from k2i_core.decode.arrow import AnyArray, concat_batches, flags, indices, nulls
 from k2i_core.decode.arrow_columns import column_of, columns_of
+from k2i_core.decode.arrow_dictionaries import unseen_as_null
 from k2i_core.decode.arrow_messages import REFUSALS, MalformedError, OneRow, look
 from k2i_core.decode.conform import Fault, Faults
 from k2i_core.decode.cursors import nulls_where
@@ -71,31 +72,7 @@ class ArrowDecoder:
 
     def decode(self, values: pa.BinaryArray) -> DecodedValues:
         """Decode n non-null values."""
-        faults: Faults = {}
-        groups: dict[bytes, _Group | Fault] = {}
-        for place, value in enumerate(values):
-            try:
-                stream = look(value.as_buffer())
-            except MalformedError as error:
-                faults[place] = error.fault
-                continue
-            if (group := groups.get(stream.schema)) is None:
-                group = groups[stream.schema] = _group_of(stream.schema)
-            if isinstance(group, tuple):
-                faults[place] = group
-                continue
-            try:
-                row = _read(value.as_buffer(), stream, group.schema)
-            except REFUSALS:
-                faults[place] = _UNREADABLE
-                continue
-            group.places.append(place)
-            group.rows.append(row)
-        pieces = [
-            _piece(group, faults)
-            for group in groups.values()
-            if isinstance(group, _Group) and group.rows
-        ]
+        pieces, faults = read_streams(values)
         if self._may_add_columns:
             wanted = self._row_schema
             for piece in pieces:
@@ -116,6 +93,36 @@ class ArrowDecoder:
         )
 
 
+def read_streams(values: pa.BinaryArray) -> tuple[list[Piece], Faults]:
+    """Read n non-null values; each is in a piece, as columns that a table stores, or a fault."""
+    faults: Faults = {}
+    groups: dict[bytes, _Group | Fault] = {}
+    for place, value in enumerate(values):
+        try:
+            stream = look(value.as_buffer())
+        except MalformedError as error:
+            faults[place] = error.fault
+            continue
+        if (group := groups.get(stream.schema)) is None:
+            group = groups[stream.schema] = _group_of(stream.schema)
+        if isinstance(group, tuple):
+            faults[place] = group
+            continue
+        try:
+            row = _read(value.as_buffer(), stream, group.schema)
+        except REFUSALS:
+            faults[place] = _UNREADABLE
+            continue
+        group.places.append(place)
+        group.rows.append(row)
+    pieces = [
+        _piece(group, faults)
+        for group in groups.values()
+        if isinstance(group, _Group) and group.rows
+    ]
+    return pieces, faults
+
+
 def _group_of(schema_message: bytes) -> _Group | Fault:
     try:
         schema = ipc.read_schema(pa.py_buffer(schema_message))
@@ -132,7 +139,14 @@ def _read(value: pa.Buffer, stream: OneRow, schema: pa.Schema) -> pa.RecordBatch
         row = ipc.open_stream(value).read_next_batch()
     else:
         row = ipc.read_record_batch(stream.messages[0], schema)
-    row.validate(full=True)
+    try:
+        row.validate(full=True)
+    except REFUSALS:
+        if not stream.has_dictionaries:
+            raise
+        row.validate()
+        row = unseen_as_null(row)
+        row.validate(full=True)
     assert row.num_rows == 1
     return row
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import ipc
 
@@ -148,6 +148,10 @@ def plain(value: Any) -> Any:
     return getattr(value, "bytes", value)
 
 
+GONE = pa.struct([("x", pa.dictionary(pa.int8(), pa.string()))])
+
+
+@example(([stream(row(a=(None, GONE)))], [{"a": None}], pa.schema([])))
 @given(made())
 def test_a_batch_is_its_records_one_by_one_and_each_is_what_was_written(
     drawn: tuple[list[bytes], list[Any], pa.Schema],
@@ -206,6 +210,8 @@ def test_no_cut_and_no_flipped_bit_does_more_than_make_a_dead_letter() -> None:
             id=(7, pa.int64()),
             tags=(["a", "b"], pa.list_(pa.string())),
             kind=("x", pa.dictionary(pa.int8(), pa.string())),
+            gone=(None, pa.list_(GONE)),
+            pair=([None], pa.list_(pa.list_(GONE, 2))),
         )
     )
     columns = ArrowDecoder(pa.schema([]), may_add_columns=True, time_formats={}).decode(
@@ -221,10 +227,48 @@ def test_no_cut_and_no_flipped_bit_does_more_than_make_a_dead_letter() -> None:
         decoder.decode(pa.array([good, *cuts, *flips, good], pa.binary())),
         2 + len(cuts) + len(flips),
     )
-    assert found[0] == found[-1] == {"id": 7, "tags": ["a", "b"], "kind": "x"}
+    whole = {"id": 7, "tags": ["a", "b"], "kind": "x", "gone": None, "pair": [None]}
+    assert found[0] == found[-1] == whole
     # Without the mark of its end a stream is whole.
     rows = [v for v, cut in zip(found[1:], cuts, strict=False) if isinstance(v, dict)]
     assert len(rows) <= 2
+
+
+def nested(place: int, *, is_null: bool) -> dict[str, pa.Array]:
+    """One element each, that has places in a dictionary of one value, below a null or not."""
+    places = pa.DictionaryArray.from_arrays(pa.array([place] * 2, pa.int8()), ["v"], safe=False)
+    one, two = (pa.array([is_null] * count) for count in (1, 2))
+    structs = pa.StructArray.from_arrays([places], names=["x"], mask=two)
+    bounds = pa.array([0, 2], pa.int32())
+    return {
+        "struct": structs.slice(0, 1),
+        "structs": pa.ListArray.from_arrays(bounds, structs),
+        "list": pa.ListArray.from_arrays(bounds, places, mask=one),
+        "large": pa.LargeListArray.from_arrays(bounds.cast(pa.int64()), places, mask=one),
+        "pair": pa.FixedSizeListArray.from_arrays(places, 2, mask=one),
+        "map": pa.MapArray.from_arrays(bounds, ["k", "l"], structs),
+    }
+
+
+@pytest.mark.parametrize("place", [0, 1, 100, -1])
+def test_a_place_in_a_dictionary_may_be_wrong_below_a_null_and_nowhere_else(place: int) -> None:
+    unseen = nested(place, is_null=True)
+    good = stream(pa.record_batch(nested(0, is_null=False)))
+    streams = [good, stream(pa.record_batch(unseen)), good]
+    for name, array in nested(place, is_null=False).items():
+        streams.append(stream(pa.record_batch({**unseen, name: array})))
+    values = pa.array(streams, pa.binary())
+    columns = ArrowDecoder(pa.schema([]), may_add_columns=True, time_formats={}).decode(values)
+    assert columns.proposed_schema is not None
+
+    found = verdicts(ArrowDecoder(columns.proposed_schema, time_formats={}).decode(values), 9)
+
+    shown = {name: array.to_pylist()[0] for name, array in nested(0, is_null=False).items()}
+    hidden = {name: array.to_pylist()[0] for name, array in nested(0, is_null=True).items()}
+    assert found[:3] == [shown, hidden, shown]
+    one_shown = [{**hidden, name: shown[name]} for name in shown]
+    unreadable = ("invalid_encoding", "Arrow cannot read the stream")
+    assert found[3:] == (one_shown if place == 0 else [unreadable] * len(shown))
 
 
 def test_columns_meet_the_table_by_name_and_types_that_no_table_has_are_named() -> None:
