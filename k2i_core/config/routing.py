@@ -64,7 +64,7 @@ class Match(Section):
         default=None,
         min_length=1,
         description="Name of a field of the value, whose text must fit pattern; dots lead into "
-        "objects. Read of json, avro, protobuf, json_schema, msgpack and csv.",
+        "objects. Read of all formats but string and raw.",
         examples=["type"],
     )
     message: Pattern | None = Field(

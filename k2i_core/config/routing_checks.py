@@ -10,7 +10,7 @@ from k2i_core.config.routing import PLACEHOLDER, RoutedTable
 MESSAGE_FORMATS = ("avro", "protobuf")
 """Formats whose records have the full name of what they are, in the schema that they name."""
 
-FIELD_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "msgpack")
+FIELD_FORMATS = ("json", "avro", "protobuf", "json_schema", "csv", "msgpack", "arrow_ipc")
 """Formats of which one field can be read before the rest."""
 
 
@@ -38,7 +38,7 @@ def _unmatchable(table: RoutedTable, format_: Format) -> Iterator[tuple[str, str
     field = table.match.field
     names = format_.csv.columns if format_.csv else None
     if field and format_.value not in FIELD_FORMATS:
-        message = f"is not supported yet for format {format_.value}; match by topic or header"
+        message = f"is nothing that format {format_.value} has; match by topic or header"
         yield "field", message
     elif field and format_.value == "csv" and field not in (names or ()):
         yield "field", f"{quoted(field)} is none of format.csv.columns, which say where it stands"

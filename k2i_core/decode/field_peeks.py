@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2i_core.decode.arrow import AnyArray, flags
+from k2i_core.decode.arrow_decoder import read_streams
 from k2i_core.decode.conform import Faults
 from k2i_core.decode.csv_decoder import CsvDecoder
 from k2i_core.decode.csv_fields import CsvDialect
@@ -21,7 +22,13 @@ from k2i_core.decode.json_peek import FieldPeek, nested_schema
 from k2i_core.decode.msgpack_columns import Reading
 from k2i_core.decode.msgpack_tokens import scan
 from k2i_core.decode.places import kept_places, spread
-from k2i_core.decode.schema_decoder import Piece, SchemaDecoder, WriterReader
+from k2i_core.decode.schema_decoder import (
+    NO_FORMATS,
+    Piece,
+    SchemaDecoder,
+    WriterReader,
+    assembled,
+)
 from k2i_core.decode.schema_frames import KnownSchemas, read_frames
 from k2i_core.records import DecodedValues
 from k2i_core.schema.registered import SchemaId, WriterSchema
@@ -97,6 +104,25 @@ class JsonSchemaFieldPeek:
         return self._peek(framed)
 
 
+class ArrowFieldPeek:
+    """Reads one field of n Arrow IPC streams of one row."""
+
+    def __init__(self, path: str) -> None:
+        """Bind the field; dots lead into structs."""
+        self._names = path.split(".")
+
+    def __call__(self, values: pa.BinaryArray) -> pa.StringArray:
+        """Return n texts; null where there is none."""
+        there, whole = _places(values), values.drop_null()
+        assert isinstance(whole, pa.BinaryArray)
+        pieces, faults = read_streams(whole)
+        found = [Piece(piece.places, _field(piece.rows, self._names)) for piece in pieces]
+        rows, kept = assembled(found, faults, _TEXT_SCHEMA, NO_FORMATS)
+        texts = spread(rows.column(TEXT), there[kept], len(values))
+        assert isinstance(texts, pa.StringArray)
+        return texts
+
+
 class SchemaFieldPeek:
     """Reads one field of n records by their writers' schemas."""
 
@@ -151,16 +177,24 @@ class _FieldReader:
     def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
         """Read n records."""
         pieces, faults = self._reader.read(cursors)
-        return tuple(Piece(piece.places, self._field(piece.rows)) for piece in pieces), faults
+        found = [Piece(piece.places, _field(piece.rows, self._names)) for piece in pieces]
+        return tuple(found), faults
 
-    def _field(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        column: AnyArray = pa.nulls(rows.num_rows, pa.string())
-        first, *below = self._names
-        if first in rows.schema.names:
-            column = _inside(rows.column(first), below)
-        is_shown = pa.types.is_string(column.type) or pa.types.is_integer(column.type)
-        texts = column.cast(pa.string()) if is_shown else pa.nulls(rows.num_rows, pa.string())
-        return pa.RecordBatch.from_arrays([texts], schema=_TEXT_SCHEMA)
+
+def _field(rows: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
+    """Return as many rows of the one text, of what a writer's columns have there."""
+    column: AnyArray = pa.nulls(rows.num_rows, pa.string())
+    first, *below = names
+    if first in rows.schema.names:
+        column = _inside(rows.column(first), below)
+    is_shown = _is_shown(column.type)
+    texts = column.cast(pa.string()) if is_shown else pa.nulls(rows.num_rows, pa.string())
+    return pa.RecordBatch.from_arrays([texts], schema=_TEXT_SCHEMA)
+
+
+def _is_shown(type_: pa.DataType) -> bool:
+    is_whole = isinstance(type_, pa.Decimal128Type) and type_.scale == 0  # 64 bits without a sign
+    return is_whole or pa.types.is_string(type_) or pa.types.is_integer(type_)
 
 
 def _inside(column: AnyArray, names: list[str]) -> AnyArray:

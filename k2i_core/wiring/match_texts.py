@@ -11,6 +11,7 @@ from k2i_core.config.format import Format
 from k2i_core.decode.avro_schema import parse_avro
 from k2i_core.decode.cursors import Cursors
 from k2i_core.decode.field_peeks import (
+    ArrowFieldPeek,
     CsvFieldPeek,
     JsonSchemaFieldPeek,
     MsgpackFieldPeek,
@@ -54,6 +55,8 @@ def _peek(path: str, pipeline: Pipeline, formats: Formats) -> Peek:
             return MsgpackFieldPeek(path)
         case "json_schema":
             return JsonSchemaFieldPeek(path)
+        case "arrow_ipc":
+            return ArrowFieldPeek(path)
         case "avro" | "protobuf":
             readers = formats.readers
             assert readers is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import ipc
 
 from k2i_core.clock import SystemClock
 from k2i_core.config import Match, Pipeline
@@ -116,6 +117,26 @@ def test_protobuf_records_go_by_their_message():
     texts = texts_of(Match(message=".*"), of, formats)(records)
 
     assert texts.to_pylist() == ["shop.Order", "shop.Refund", None, None, None, None]
+
+
+def test_arrow_records_go_by_a_field_of_their_stream():
+    of = pipeline(FILE.replace("name: shop\n", "name: shop\nformat: {value: arrow_ipc}\n"))
+    rows = [
+        {"topic": topic, "partition": 0, "offset": 0, "value": stream(kind)}
+        for topic, kind in (("events", "order"), ("events", "gift"), ("refunds", "order"))
+    ]
+    routes = router(of)(pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA))
+
+    tables = [routes.tables[code] for code in routes.codes]
+    assert tables == ["shop.orders", "shop.seen-gift", "shop.refunds"]
+
+
+def stream(kind: str) -> bytes:
+    row = pa.record_batch({"type": [kind]})
+    output = pa.BufferOutputStream()
+    with ipc.new_stream(output, row.schema) as writer:
+        writer.write_batch(row)
+    return output.getvalue().to_pybytes()
 
 
 def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_else():
@@ -233,7 +254,7 @@ def test_the_rules_have_another_name_when_who_gets_what_is_another_matter():
         (
             "name: shop\n",
             "name: shop\nformat: {value: raw}\n",
-            "is not supported yet for format raw",
+            "is nothing that format raw has; match by topic or header",
         ),
         ("name: shop\n", "name: shop\nformat: {value: csv}\n", "needs table.columns, or the names"),
         (

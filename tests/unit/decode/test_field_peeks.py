@@ -16,11 +16,13 @@ import pytest
 from google.protobuf import message_factory
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import ipc
 
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.csv_fields import CsvDialect
 from k2i_core.decode.cursors import Cursors
 from k2i_core.decode.field_peeks import (
+    ArrowFieldPeek,
     CsvFieldPeek,
     JsonSchemaFieldPeek,
     MsgpackFieldPeek,
@@ -93,6 +95,35 @@ def test_json_schema_has_it_behind_the_frame():
     )
 
     assert found == ["order", None, None, "7", None, None]
+
+
+def stream(**columns: pa.Array) -> bytes:
+    rows = pa.record_batch(list(columns.values()), names=list(columns))
+    output = pa.BufferOutputStream()
+    with ipc.new_stream(output, rows.schema) as writer:
+        writer.write_batch(rows)
+    return output.getvalue().to_pybytes()
+
+
+def test_arrow_has_it_in_streams_of_one_row_of_any_type_that_is_text_or_a_whole_number():
+    kinds = [
+        pa.array(["order"]),
+        pa.array(["order"]).dictionary_encode(),
+        pa.array(["order"], pa.string_view()),
+        pa.array([7], pa.int8()),
+        pa.array([2**64 - 1], pa.uint64()),
+        pa.array([0.5]),
+        pa.array([b"order"]),
+        pa.array([None], pa.string()),
+    ]
+    found = ["order"] * 3 + ["7", str(2**64 - 1), None, None, None]
+    plain = [stream(type=kind, id=pa.array([1])) for kind in kinds]
+    below = [stream(a=pa.StructArray.from_arrays([kind], ["type"])) for kind in kinds]
+    broken = [stream(type=pa.array(["order"] * 2)), plain[0][:-30], b"", stream(id=kinds[0])]
+
+    assert texts(ArrowFieldPeek("type"), None, *plain, *broken) == [None, *found, *[None] * 4]
+    assert texts(ArrowFieldPeek("a.type"), *plain, *below) == [*[None] * len(plain), *found]
+    assert texts(ArrowFieldPeek("type")) == []
 
 
 AVRO = {
