@@ -172,11 +172,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One schema registry for all tests; use subjects of your own."""
+def registry_program() -> Path:
     environment = read_environment()
-    program = install_registry(environment.registry_directory, mirror=environment.maven_mirror)
-    with RegistryServer(tmp_path_factory.mktemp("registry"), program=program) as server:
+    return install_registry(environment.registry_directory, mirror=environment.maven_mirror)
+
+
+@pytest.fixture(scope="session")
+def registry(
+    tmp_path_factory: pytest.TempPathFactory, registry_program: Path
+) -> Iterator[Registry]:
+    """One schema registry for all tests; use subjects of your own."""
+    home = tmp_path_factory.mktemp("registry")
+    with RegistryServer(home, program=registry_program) as server:
         yield Registry(server.url)
 
 

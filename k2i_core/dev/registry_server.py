@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -92,17 +93,26 @@ def _download(partial: Path, mirror: str | None) -> Path:
 class RegistryServer:
     """Starts, stops and kills one registry; a context manager stops it at the end."""
 
-    def __init__(self, home: Path, *, program: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        program: Path,
+        settings: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """Describe a registry; nothing is started or written yet.
 
         Args:
             home: Directory of its own; created when missing, kept afterwards.
             program: See `install_registry`.
+            settings: Of the program, such as `quarkus.http.ssl-port`; they add to or replace ours.
             clock: For the waits.
 
         """
         self._home = home.absolute()
         self._program = program
+        self._settings = dict(settings or {})
         self._clock = clock or SystemClock()
         self._port = reserve_port()
         self._management_port = reserve_port()
@@ -167,6 +177,7 @@ class RegistryServer:
             "quarkus.log.level": "WARN",
             # What everybody else's registry does by default.
             "apicurio.rules.global.compatibility": "BACKWARD",
+            **self._settings,
         }
         return [
             str(find_java()),
@@ -194,9 +205,10 @@ class RegistryServer:
             self._clock.sleep(_POLL_SECONDS)
 
     def _answers(self) -> bool:
+        health = f"http://{LOOPBACK}:{self._management_port.number}/health/ready"
         try:
-            # Safe because the address is our own.
-            with urllib.request.urlopen(f"{self.url}/subjects", timeout=_PROBE_SECONDS):  # noqa: S310
+            # Where no certificate and no password is wanted, whatever the settings are.
+            with urllib.request.urlopen(health, timeout=_PROBE_SECONDS):
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -38,6 +38,10 @@ _UNKNOWN_QUESTION = frozenset(
 
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
+_HANG_UPS = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How a connection ends when the other side goes down, or wants a certificate that it does not get.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
@@ -152,7 +156,8 @@ class RegistryClient:
             return ConfigError(f"{named} is not found, and not by a registry: check the url")
         if error.code in _REFUSED:
             return ConfigError(
-                f"{named} refuses us, status={error.code}: check user, password or token"
+                f"{named} refuses us, status={error.code}: "
+                "check username and password, or bearer_token"
             )
         if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in (
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -168,9 +173,16 @@ class RegistryClient:
             return ConfigError(
                 f"{named} has a certificate that is not trusted: set ca_file, or check the host"
             )
-        if isinstance(reason, ssl.SSLError):
-            return ConfigError(f"{named}: TLS failed, reason={reason.reason}: check certificates")
-        return UnavailableError(f"{named} does not answer, error={type(reason).__name__}")
+        hangs_up = isinstance(reason, _HANG_UPS)
+        if isinstance(reason, ssl.SSLError) and not hangs_up:
+            return ConfigError(
+                f"{named}: TLS failed, reason={reason.reason}: "
+                "check ca_file, certificate_file and key_file"
+            )
+        hint = ""
+        if hangs_up and self._url.startswith("https:"):
+            hint = "; if it wants a certificate, check certificate_file and key_file"
+        return UnavailableError(f"{named} does not answer, error={type(reason).__name__}{hint}")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -197,6 +209,9 @@ def _tls(settings: RegistrySettings) -> ssl.SSLContext:
                 settings.certificate_file, settings.key_file, settings.key_password or ""
             )
     except (OSError, ValueError) as error:
-        message = "a certificate or key of the schema registry cannot be read: check its file"
+        message = (
+            "a certificate or key of the schema registry cannot be read: "
+            "check its file, and key_password"
+        )
         raise ConfigError(message) from error
     return context

@@ -19,6 +19,7 @@ thread, and hold when the call returns.
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine
@@ -36,12 +37,20 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class FaultProxy:
     """Passes bytes between clients and one port of 127.0.0.1, unless told otherwise."""
 
-    def __init__(self, upstream_port: int, *, port: ReservedPort | None = None) -> None:
+    def __init__(
+        self,
+        upstream_port: int,
+        *,
+        port: ReservedPort | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Choose a port; nothing listens before the context is entered.
 
         Args:
             upstream_port: Where the real service is, or will be.
             port: Where to listen; None for a free one.
+            tls: What it shows to clients and asks of them, before it passes anything on; None: as
+                they come.
         """
         self.latency_seconds = 0.0
         self.bytes_up = 0
@@ -49,6 +58,7 @@ class FaultProxy:
         self.connection_count = 0
         self._upstream_port = upstream_port
         self._port = port or reserve_port()
+        self._tls = tls
         self._loses_answers = False
         self._refuses = False
         self._loop = asyncio.new_event_loop()
@@ -118,7 +128,7 @@ class FaultProxy:
         self._port.release()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port, ssl=self._tls)
 
     def _stop_listening(self) -> None:
         if self._server is not None:
@@ -161,8 +171,7 @@ class FaultProxy:
             self.bytes_up += len(data)
             writer.write(data)
             await writer.drain()
-        with contextlib.suppress(OSError):
-            writer.write_eof()
+        _end(writer)
 
     async def _pass_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK_BYTES):
@@ -174,8 +183,7 @@ class FaultProxy:
             self.bytes_down += len(data)
             writer.write(data)
             await writer.drain()
-        with contextlib.suppress(OSError):
-            writer.write_eof()
+        _end(writer)
 
     def _abort_all(self) -> None:
         for writer in self._writers:
@@ -196,3 +204,12 @@ class FaultProxy:
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_ANSWER_SECONDS)
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    """Say that nothing more comes; TLS cannot without ending both directions."""
+    with contextlib.suppress(OSError):
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
