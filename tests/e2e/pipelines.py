@@ -69,6 +69,11 @@ class PipelineOnDisk:
         assert found["holds"], json.dumps(found["findings"], indent=1)[:4000]
         return found
 
+    def change(self, **sections: Any) -> None:
+        """Replace whole sections of the file."""
+        document = yaml.safe_load(self.path.read_text())
+        self.path.write_text(yaml.safe_dump({**document, **sections}))
+
     @property
     def settings(self) -> Pipeline:
         return load_pipeline(self.path)

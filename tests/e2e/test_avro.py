@@ -29,6 +29,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
+from tests.integration.kafka.source_driver import produce
 from tests.integration.parquet.readers import READERS
 from tests.services.faults import FaultProxy
 
@@ -234,10 +235,7 @@ def test_without_a_registry_a_schema_file_tells(
     fields = [{"name": "id", "type": "long"}, {"name": "name", "type": ["null", "string"]}]
     schema.write_text(order_schema(fields))
     name = topic()
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
-    for value in (b"\x02\x02\x06abc", b"\x04\x00", b"\x04\x08"):
-        producer.produce(name, value)
-    assert producer.flush(30) == 0
+    produce(kafka.bootstrap_servers, name, [b"\x02\x02\x06abc", b"\x04\x00", b"\x04\x08"])
     pipeline = write_pipeline(
         tmp_path / "file",
         kafka.bootstrap_servers,

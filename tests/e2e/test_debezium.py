@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
-
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import write_pipeline
+from tests.integration.kafka.source_driver import produce
 
 ID = {"type": "int32", "optional": False, "field": "id"}
 NAME = {"type": "string", "optional": True, "field": "first_name"}
@@ -51,13 +50,10 @@ def test_changes_of_a_database_are_appended_with_their_keys(
     tmp_path: Path, kafka: Broker, topic: TopicFactory
 ) -> None:
     name = topic()
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
 
     def send(*values: bytes | None) -> None:
         key = json.dumps({"schema": KEY, "payload": {"id": 1}}).encode()
-        for value in values:
-            producer.produce(name, value, key)
-        assert producer.flush(30) == 0
+        produce(kafka.bootstrap_servers, name, values, key=key)
 
     pipeline = write_pipeline(
         tmp_path / "customers",

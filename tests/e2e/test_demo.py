@@ -19,10 +19,10 @@ from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Producer
 
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.dagster.stack import NO_MAINTENANCE
+from tests.integration.kafka.source_driver import produce
 from tests.services.warm_python import warm_python
 
 MODULE = "k2i_core.cli"
@@ -237,9 +237,7 @@ def test_records_of_somebody_else_are_left_alone(
     directory: Path, kafka: Broker, topic: TopicFactory
 ) -> None:
     name, servers = topic(), kafka.bootstrap_servers
-    producer = Producer({"bootstrap.servers": servers})
-    producer.produce(name, b'{"order_id":7,"shop":"real"}')
-    assert producer.flush(30) == 0
+    produce(servers, name, [b'{"order_id":7,"shop":"real"}'])
     finished = subprocess.run(
         [*K2I, "dev", *FEW, "--seconds", "1"],
         cwd=directory,

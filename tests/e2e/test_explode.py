@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import yaml
 
 import k2i_core.query
 from k2i_core.dead_letters.reading import Selection
@@ -48,11 +47,6 @@ def order(number: int, count: int, **bad: str) -> bytes:
 def counts(start: int, end: int) -> Counter[int]:
     """Order → rows; every fifth order has no items."""
     return Counter({n: n % 5 for n in range(start, end) if n % 5})
-
-
-def change(pipeline: PipelineOnDisk, transforms: list[dict[str, Any]]) -> None:
-    document = yaml.safe_load(pipeline.path.read_text())
-    pipeline.path.write_text(yaml.safe_dump({**document, "transforms": transforms}))
 
 
 def assert_whole(rows: pa.Table, expected: Counter[int]) -> None:
@@ -115,7 +109,8 @@ def test_records_of_several_rows_are_exactly_once_hot_and_committed_killed_and_r
     assert since.offset_count == 30
 
     lenient = {"sql": {"items_quantity": "coalesce(TRY_CAST(items_quantity AS BIGINT), 0)"}}
-    change(pipeline, [{"explode": {"column": "items", "max_rows": 6}}, TRANSFORMS[1], lenient])
+    six = {"explode": {"column": "items", "max_rows": 6}}
+    pipeline.change(transforms=[six, TRANSFORMS[1], lenient])
     assert replay(pipeline.settings, Selection(limit=1)).replayed_count == 1
     rest = replay(pipeline.settings, Selection())
     assert (rest.replayed_count, rest.still_failing) == (1, {"invalid_json": 1})
@@ -123,10 +118,10 @@ def test_records_of_several_rows_are_exactly_once_hot_and_committed_killed_and_r
     assert_proven(pipeline, rows, dead_letters=1, replayed=2)
     assert "of records" in pipeline.k2i("verify").stdout
 
-    change(pipeline, [{"constant": {"items_sku": "s0"}}, {"drop": ["items"]}])
+    pipeline.change(transforms=[{"constant": {"items_sku": "s0"}}, {"drop": ["items"]}])
     with pytest.raises(ConfigError, match="several rows of a record, and none of the transforms"):
         pipeline.ingest_here()
-    change(pipeline, TRANSFORMS)
+    pipeline.change(transforms=TRANSFORMS)
     pipeline.load_table().delete("order_id = 3 and items_sku = 's2'")
     found = pipeline.verification()
     torn = [f["ranges"] for f in found["findings"] if f["kind"] == "incomplete"]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer
 
 import k2i_core.query
 from k2i_core.cli.exits import Exit
@@ -27,6 +26,7 @@ from tests.e2e.pipelines import (
     eventually,
     write_pipeline,
 )
+from tests.integration.kafka.source_driver import produce
 from tests.services.warm_python import warm_python
 
 COUNT = 500
@@ -170,7 +170,7 @@ def test_columns_that_came_or_grew_while_rows_were_hot_are_read(
     worker = pipeline.start_worker()
     with ended(worker), k2i_core.query.open(pipeline.path) as reader:
         worker.wait_for(lambda: "took over" in worker.log.read_text())
-        send(servers, name, b'{"id": 0, "n": 1}')
+        produce(servers, name, [b'{"id": 0, "n": 1}'])
         worker.wait_for_flushes(1)
         table = reader.table()
         for number, record in enumerate(
@@ -182,7 +182,7 @@ def test_columns_that_came_or_grew_while_rows_were_hot_are_read(
             ),
             start=2,
         ):
-            send(servers, name, record)
+            produce(servers, name, [record])
             eventually(lambda n=number: table.scan(["id"]).read_all().num_rows == n, 20)
             with reader.sql("SELECT count(*), sum(n) FROM grow") as result:
                 assert next(iter(result.read_all().to_pylist()[0].values())) == number
@@ -198,12 +198,6 @@ def test_columns_that_came_or_grew_while_rows_were_hot_are_read(
             4: {"n": None, "new": None, "s": {"a": 2, "b": True}},
         }
         assert table.view().hot_row_count == 4
-
-
-def send(servers: str, topic: str, record: bytes) -> None:
-    producer = Producer({"bootstrap.servers": servers})
-    producer.produce(topic, record)
-    assert producer.flush(30) == 0
 
 
 @pytest.mark.parametrize("with_fallback", [True, False])

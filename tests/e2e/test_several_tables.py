@@ -10,12 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-from confluent_kafka import Producer
-
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
-from tests.e2e.test_privacy import PLAIN, SEEN, files_with, hot_with
+from tests.e2e.private_files import PLAIN, assert_nothing_private_is_in_files, ingest_over_a_kill
+from tests.integration.kafka.source_driver import produce
 
 ORDERS, PAYMENTS, REST = "shop.orders", "shop.payment", "shop.rest"
 LETTERS = "shop.dead_letters"
@@ -84,14 +82,6 @@ RECORDS: list[Any] = [
 ]
 
 
-def send(kafka: Broker, topic: str) -> None:
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
-    for record in RECORDS:
-        value = json.dumps(record).encode() if isinstance(record, dict) else record
-        producer.produce(topic, value, key=b"plain key", headers=[("plain", b"plain")])
-    assert producer.flush(30) == 0
-
-
 def rows(pipeline: PipelineOnDisk, table: str) -> list[dict[str, Any]]:
     return pipeline.load_table(table).scan().to_arrow().to_pylist()
 
@@ -111,16 +101,10 @@ def test_each_table_has_settings_of_its_own_and_nothing_private_is_in_any_file(
             "dead_letters": {"table": LETTERS, "max_share": "off"},
         },
     )
-    settings = pipeline.path
-    private = yaml.safe_load(settings.read_text())
-    send(kafka, name)
-    worker = pipeline.start_worker()
-    worker.wait_for(lambda: len(hot_with(pipeline, SEEN)) >= 3)
-    worker.kill()
-    assert not hot_with(pipeline, PLAIN)
-
-    settings.write_text(yaml.safe_dump(private | {"flush": {"max_age": "500ms"}}))
-    pipeline.ingest_here()
+    records = [json.dumps(one).encode() if isinstance(one, dict) else one for one in RECORDS]
+    private = {"key": b"plain key", "headers": [("plain", b"plain")]}
+    produce(kafka.bootstrap_servers, name, records, **private)
+    ingest_over_a_kill(pipeline, hot_file_count=3)
     found = {table["table"]: table for table in pipeline.verification()["tables"]}
     assert all(table["holds"] for table in found.values()), found
     claimed = {name: table["partitions"][0]["claimed"] for name, table in found.items()}
@@ -148,10 +132,7 @@ def test_each_table_has_settings_of_its_own_and_nothing_private_is_in_any_file(
     (refund,) = tables[2]
     assert (len(refund["email"]), refund["customer"], refund["why"]) == (64, "[redacted]", "marker")
 
-    settings.unlink()  # The one file that may say it.
-    assert files_with(pipeline.directory, SEEN)
-    assert not files_with(pipeline.directory, PLAIN)
-    settings.write_text(yaml.safe_dump(private))
+    assert_nothing_private_is_in_files(pipeline)
 
     audited = pipeline.k2i("check", "--table", ORDERS, "--full", "--json")
     checks = {one["name"]: one["passed"] for one in json.loads(audited.stdout)["checks"]}
@@ -196,12 +177,10 @@ def test_csv_and_keys_with_columns_of_their_own_in_each_table(
             "dead_letters": {"table": LETTERS, "max_share": "off"},
         },
     )
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
     values = [b"1,order,2.50", b"x,,", b"2,order,", b"3,gift,", b"order", b"four,order,1"]
     for number, value in enumerate(values):
-        producer.produce(name, value, key=(number or 9).to_bytes(8))
-    producer.produce(name, b"5,order,5", key=b"short")
-    assert producer.flush(30) == 0
+        produce(kafka.bootstrap_servers, name, [value], key=(number or 9).to_bytes(8))
+    produce(kafka.bootstrap_servers, name, [b"5,order,5"], key=b"short")
     pipeline.ingest_here()
 
     orders, rest = (rows(pipeline, table["identifier"]) for table in KEYED)

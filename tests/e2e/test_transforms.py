@@ -9,14 +9,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
-import yaml
-from confluent_kafka import Producer
-
 from k2i_core.dead_letters.reading import Selection
 from k2i_core.wiring.dead_letters import replay
 from k2i_core.wiring.record_columns import COLUMNS_PROPERTY
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
+from tests.integration.kafka.source_driver import produce
 
 COLUMNS = [
     {"name": "order_id", "type": "long", "required": True},
@@ -38,8 +36,8 @@ TRANSFORMS: list[dict[str, Any]] = [
 ]
 
 
-def order(number: int, **more: Any) -> dict[str, Any]:
-    return {
+def order(number: int, **more: Any) -> bytes:
+    record = {
         "order_id": number,
         "price": f"{number}.50",
         "quantity": 2,
@@ -48,18 +46,7 @@ def order(number: int, **more: Any) -> dict[str, Any]:
         "customer": {"id": number, "city": "Ulm"},
         **more,
     }
-
-
-def send(kafka: Broker, topic: str, *records: dict[str, Any] | bytes | None) -> None:
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
-    for record in records:
-        producer.produce(topic, json.dumps(record) if isinstance(record, dict) else record)
-    assert producer.flush(30) == 0
-
-
-def change(pipeline: PipelineOnDisk, **sections: Any) -> None:
-    document = yaml.safe_load(pipeline.path.read_text())
-    pipeline.path.write_text(yaml.safe_dump({**document, **sections}))
+    return json.dumps(record).encode()
 
 
 def rows_of(pipeline: PipelineOnDisk) -> dict[int, dict[str, Any]]:
@@ -91,7 +78,7 @@ def test_records_are_transformed_counted_and_replayed(
         },
     )
     bad = order(11, price="eleven")
-    send(kafka, name, *(order(number) for number in range(10)), b"{", None, bad)
+    produce(kafka.bootstrap_servers, name, [*map(order, range(10)), b"{", None, bad])
     pipeline.ingest_here()
 
     rows = rows_of(pipeline)
@@ -110,11 +97,12 @@ def test_records_are_transformed_counted_and_replayed(
     letters = pipeline.dead_letters().sort_by("stage").to_pylist()
     assert [letter["stage"] for letter in letters] == ["transform", "value"]
     assert letters[0]["message"] == "transforms[1].cast: price: cannot be cast to decimal(12,2)"
-    assert json.loads(letters[0]["value"]) == bad
+    assert letters[0]["value"] == bad
     assert_counts(pipeline, rows=8, dead_letters=2, filtered=2, tombstones=1)
 
     # A worker that starts anew knows the columns of the records, and those that come now grow.
-    send(kafka, name, order(21, note="x"), order(22, customer={"id": 1, "city": "A", "zip": "1"}))
+    later = [order(21, note="x"), order(22, customer={"id": 1, "city": "A", "zip": "1"})]
+    produce(kafka.bootstrap_servers, name, later)
     pipeline.ingest_here()
     rows = rows_of(pipeline)
     assert (rows[21]["note"], rows[22]["customer_zip"], rows[3]["note"]) == ("x", "1", None)
@@ -123,7 +111,7 @@ def test_records_are_transformed_counted_and_replayed(
 
     # What could not be transformed becomes a row of today's transforms.
     lenient = {"sql": {"price": "coalesce(TRY_CAST(price AS DECIMAL(12, 2)), 0.00)"}}
-    change(pipeline, transforms=[TRANSFORMS[0], lenient, *TRANSFORMS[2:]])
+    pipeline.change(transforms=[TRANSFORMS[0], lenient, *TRANSFORMS[2:]])
     report = replay(pipeline.settings, Selection())
     assert (report.replayed_count, report.still_failing) == (1, {"invalid_json": 1})
     assert rows_of(pipeline)[11]["total"] == Decimal("0.00")

@@ -1,7 +1,7 @@
 """Drives a `KafkaSource` against a real broker: produce, poll until something is true, compare."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -180,7 +180,7 @@ def read_to_end(source: KafkaSource) -> Taken:
 def produce(
     bootstrap_servers: str,
     topic: str,
-    values: list[bytes | None],
+    values: Sequence[bytes | None],
     *,
     partition: int = 0,
     settings: Mapping[str, object] | None = None,
