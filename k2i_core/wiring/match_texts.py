@@ -19,7 +19,6 @@ from k2i_core.decode.field_peeks import (
 )
 from k2i_core.decode.json_peek import FieldPeek
 from k2i_core.decode.proto_decoder import ProtoReader
-from k2i_core.decode.proto_schema import read_descriptors
 from k2i_core.decode.schema_frames import read_frames
 from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
 from k2i_core.decode.unusable_schema import UnusableSchemaError
@@ -27,7 +26,6 @@ from k2i_core.ingest.routing import Texts, header_texts, topic_texts
 from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.formats import Formats
-from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
 
 Made = TypeVar("Made")
 
@@ -91,7 +89,13 @@ def _message_texts(formats: Formats, format_: Format) -> Texts:
     """Return what reads the full names of records, by their schemas in the registry."""
     has_indices = format_.value == "protobuf"
     avro_name = _remembered(formats, SchemaLanguage.AVRO, _avro_name)
-    proto_reader = _remembered(formats, SchemaLanguage.PROTOBUF, _proto_reader)
+    readers = formats.readers
+    assert readers is not None
+    proto_reader = _remembered(
+        formats,
+        SchemaLanguage.PROTOBUF,
+        lambda schema: ProtoReader(readers.compiled(schema), None, is_framed=True),
+    )
 
     def texts(records: pa.RecordBatch) -> pa.StringArray:
         cursors = Cursors.of(_framed(records, has_indices=has_indices))
@@ -140,8 +144,3 @@ def _remembered(
 
 def _avro_name(schema: WriterSchema) -> str | None:
     return parse_avro(schema.text, schema.references).name
-
-
-def _proto_reader(schema: WriterSchema) -> ProtoReader:
-    compiled = read_descriptors(compile_proto(schema), FILE_NAME)
-    return ProtoReader(compiled, None, is_framed=True)

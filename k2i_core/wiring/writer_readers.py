@@ -13,7 +13,7 @@ from k2i_core.decode.connect_types import with_logical_types
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.key_columns import PackedReader, with_avro_column
 from k2i_core.decode.proto_decoder import ProtoReader
-from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.proto_schema import CompiledSchema, read_descriptors
 from k2i_core.decode.schema_decoder import WriterReader
 from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
@@ -70,6 +70,7 @@ class WriterReaders:
         # Kept over decoders, because each column that is added makes new ones. Written by any
         # thread: whichever is last, the readers of one schema are alike.
         self._readers: dict[WriterSchema, WriterReader] = {}
+        self._compiled: dict[WriterSchema, CompiledSchema] = {}
         self._proto_tags: dict[WriterSchema, tuple[Tagged, ...]] = {}
         self._tell: TellTags | None = None
         self._told: set[WriterSchema] = set()
@@ -97,6 +98,20 @@ class WriterReaders:
         if (known := self._readers.get(schema)) is None:
             known = self._readers[schema] = self._new(schema)
         self._tell_of(schema)
+        return known
+
+    def compiled(self, schema: WriterSchema) -> CompiledSchema:
+        """Return what Protobuf's compiler made of a schema, which takes it a third of a second.
+
+        Raises:
+            UnusableSchemaError: It does not compile.
+            UnavailableError: The compiler did not end in time.
+
+        """
+        if (known := self._compiled.get(schema)) is None:
+            imports = self._settings.file.parent if self._settings.file else None
+            known = read_descriptors(compile_proto(schema, imports), FILE_NAME)
+            self._compiled[schema] = known
         return known
 
     def tagged(self, schema: WriterSchema) -> tuple[Tagged, ...]:
@@ -133,9 +148,8 @@ class WriterReaders:
             if settings.message is not None:
                 AvroReader(schema, settings.message)
             return self._accelerate(AvroReader(with_avro_column(schema, column)))
-        imports = settings.file.parent if settings.file else None
-        compiled = read_descriptors(compile_proto(schema, imports), FILE_NAME)
-        proto = ProtoReader(compiled, settings.message, is_framed=settings.file is None)
+        is_framed = settings.file is None
+        proto = ProtoReader(self.compiled(schema), settings.message, is_framed=is_framed)
         self._proto_tags[schema] = proto.tagged
         reader = self._accelerate(proto)
         return reader if column is None else PackedReader(reader, column)

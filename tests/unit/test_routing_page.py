@@ -2,6 +2,7 @@
 routed by it, and every key that it names is refused or taken as it says."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,7 +98,7 @@ def test_avro_records_go_by_the_full_name_in_their_schema():
     assert [routes.tables[code] for code in routes.codes] == expected
 
 
-def test_protobuf_records_go_by_their_message():
+def test_protobuf_records_go_by_their_message(monkeypatch):
     text = FILE.replace("match: {topic: refunds}", "match: {message: 'shop[.]Refund'}").replace(
         'match: {field: type, pattern: "order|reorder"}', "match: {message: 'shop[.].*'}"
     )
@@ -108,14 +109,22 @@ def test_protobuf_records_go_by_their_message():
     formats = Formats(of, SystemClock())
     proto = 'syntax = "proto3"; package shop; '
     proto += "message Order { int64 id = 1; } message Refund { int64 id = 1; }"
-    schemas = {7: WriterSchema(7, SchemaLanguage.PROTOBUF, proto), 8: None}
+    writer = WriterSchema(7, SchemaLanguage.PROTOBUF, proto)
+    schemas = {7: writer, 8: None}
     formats.schema_of = schemas.get  # pyright: ignore - as the registry has it
     frame = b"\0" + (7).to_bytes(4)
     values = [frame + b"\0", frame + b"\2\2", frame + b"\2\4", b"\0\0\0\0\x08\0", b"x", None]
     rows = [{"topic": "e", "partition": 0, "offset": n, "value": v} for n, v in enumerate(values)]
     records = pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
+    started: list[object] = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **more: started.append(a) or run(*a, **more))
     texts = texts_of(Match(message=".*"), of, formats)(records)
+    assert formats.readers is not None
+    formats.readers.make(writer)
 
+    # The compiler, for those who route records and for those who read them.
+    assert len(started) == 1
     assert texts.to_pylist() == ["shop.Order", "shop.Refund", None, None, None, None]
 
 
