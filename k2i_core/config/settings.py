@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, UnionType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -13,6 +13,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
 from k2i_core.errors import ConfigError, ErrorKind
+
+_ValueT = TypeVar("_ValueT")
 
 SCALAR_SCHEMA: Mapping[str, object] = MappingProxyType({"type": ["string", "integer", "boolean"]})
 
@@ -79,19 +81,15 @@ class FreeMapping:
         return FreeMapping, (dict(self._values),)
 
 
-class Texts(Mapping[str, str]):
-    """Texts by key, of which none is a secret; a value, unlike a dict."""
+class FixedMapping(Mapping[str, _ValueT]):
+    """A mapping that is a value, unlike a dict."""
 
     __slots__ = ("_values",)
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+    def __init__(self, values: Mapping[str, _ValueT] | None = None) -> None:
         self._values = dict(values or {})
 
-    def redacted(self) -> dict[str, Any]:
-        """Return a copy that may be shown, should there be a secret all the same."""
-        return redacted_mapping(self._values)
-
-    def __getitem__(self, key: str) -> str:
+    def __getitem__(self, key: str) -> _ValueT:
         return self._values[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -102,6 +100,16 @@ class Texts(Mapping[str, str]):
 
     def __hash__(self) -> int:
         return hash(frozenset(self._values.items()))
+
+
+class Texts(FixedMapping[str]):
+    """Texts by key, of which none is a secret."""
+
+    __slots__ = ()
+
+    def redacted(self) -> dict[str, Any]:
+        """Return a copy that may be shown, should there be a secret all the same."""
+        return redacted_mapping(self._values)
 
     def __repr__(self) -> str:
         return f"Texts({self.redacted()!r})"
@@ -134,16 +142,7 @@ class Scalars:
         if not isinstance(values, Mapping):
             message = f"must be a mapping of keys, not {quoted(values)}"
             raise ValueError(message)  # noqa: TRY004 - pydantic collects only ValueError
-        texts: dict[str, str] = {}
-        refused: dict[str | int, str] = {}
-        for key, value in cast("Mapping[str | int, object]", values).items():
-            try:
-                texts[str(key)] = self._read_value(key, value)
-            except ValueError as error:
-                refused[key] = str(error)
-        if refused:
-            raise refused_keys(refused)
-        return self.kind(texts)
+        return self.kind(read_each(cast("Mapping[str | int, object]", values), self._read_value))
 
     def _read_value(self, key: str | int, value: object) -> str:
         if isinstance(key, int):
@@ -196,6 +195,22 @@ REFUSED_KEYS = "refused_keys"
 def refused_keys(reasons: Mapping[str | int, str]) -> PydanticCustomError:
     """Make one pydantic error that says why each of several keys below it is refused."""
     return PydanticCustomError(REFUSED_KEYS, "refused", {"reasons": dict(reasons)})
+
+
+def read_each(
+    values: Mapping[str | int, object], read: Callable[[str | int, object], _ValueT]
+) -> dict[str, _ValueT]:
+    """Read the values of a mapping; the ValueError of one is a problem at its key."""
+    made: dict[str, _ValueT] = {}
+    refused: dict[str | int, str] = {}
+    for key, value in values.items():
+        try:
+            made[str(key)] = read(key, value)
+        except ValueError as error:
+            refused[key] = str(error)
+    if refused:
+        raise refused_keys(refused)
+    return made
 
 
 def not_supported_yet(message: str) -> PydanticCustomError:

@@ -4,7 +4,7 @@ Each entry of the list is one step with one key. Whether the columns exist, and 
 computed, is for `validate` and for the start of a worker: only the engine knows the types.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
@@ -24,10 +24,12 @@ from pydantic_core import CoreSchema, core_schema
 from k2i_core.config.problems import quoted
 from k2i_core.config.settings import (
     SCALAR_SCHEMA,
+    FixedMapping,
     Scalars,
     Section,
     Texts,
     not_supported_yet,
+    read_each,
     refused_keys,
 )
 from k2i_core.config.units import bounded_count
@@ -43,25 +45,10 @@ Constant: TypeAlias = str | int | float | bool
 _LONG_MAX = 2**63
 
 
-class Constants(Mapping[str, Constant]):
-    """Values by column; a value, unlike a dict."""
+class Constants(FixedMapping[Constant]):
+    """Values by column."""
 
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Constant]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Constant:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._values.items()))
+    __slots__ = ()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's protocol
@@ -82,36 +69,13 @@ class Constants(Mapping[str, Constant]):
         if not isinstance(values, Mapping) or not values:
             message = f"must be a mapping of columns to values, not {quoted(values)}"
             raise ValueError(message)
-        refused: dict[str | int, str] = {}
-        constants: dict[str, Constant] = {}
-        for name, value in cast("Mapping[str, object]", values).items():
-            if refusal := _refusal_of_name(str(name)) or _refusal_of_constant(value):
-                refused[name] = refusal
-            constants[str(name)] = cast("Constant", value)
-        if refused:
-            raise refused_keys(refused)
-        return cls(constants)
+        return cls(read_each(cast("Mapping[str | int, object]", values), _read_constant))
 
 
-class Expressions(Mapping[str, Texts]):
-    """JSON text column → new column → expression; a value, unlike a dict."""
+class Expressions(FixedMapping[Texts]):
+    """JSON text column → new column → expression."""
 
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Texts]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Texts:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._values.items()))
+    __slots__ = ()
 
     def _shown(self) -> dict[str, dict[str, Any]]:
         return {column: texts.redacted() for column, texts in self._values.items()}
@@ -135,19 +99,15 @@ class Expressions(Mapping[str, Texts]):
         if not isinstance(values, Mapping) or not values:
             message = "must be a mapping of JSON text columns to columns and their expressions"
             raise ValueError(message)
-        refused: dict[str | int, str] = {}
-        read: dict[str, Texts] = {}
-        for column, texts in cast("Mapping[str, object]", values).items():
-            is_mapping = isinstance(texts, Mapping) and bool(texts)
-            listed = cast("Mapping[object, object]", texts if is_mapping else {})
-            wrong = [name for name, text in listed.items() if not _is_expression(name, text)]
-            if not is_mapping or wrong:
-                refused[column] = "must be a mapping of new columns to JMESPath expressions"
-            else:
-                read[column] = Texts(cast("Mapping[str, str]", listed))
-        if refused:
-            raise refused_keys(refused)
-        return cls(read)
+        return cls(read_each(cast("Mapping[str | int, object]", values), _read_expressions))
+
+
+def _read_expressions(_: str | int, texts: object) -> Texts:
+    listed = cast("Mapping[object, object]", texts if isinstance(texts, Mapping) else {})
+    if not listed or not all(_is_expression(name, text) for name, text in listed.items()):
+        message = "must be a mapping of new columns to JMESPath expressions"
+        raise ValueError(message)
+    return Texts(cast("Mapping[str, str]", listed))
 
 
 def _is_expression(name: object, text: object) -> bool:
@@ -156,12 +116,17 @@ def _is_expression(name: object, text: object) -> bool:
     return _refusal_of_name(name) is None and bool(text.strip())
 
 
-def _refusal_of_constant(value: object) -> str | None:
-    if isinstance(value, str | bool | float):
-        return None
-    if isinstance(value, int):
-        return None if -_LONG_MAX <= value < _LONG_MAX else f"{value} is larger than a long"
-    return f"must be text, a number, true or false, not {quoted(value)}; cast makes other types"
+def _read_constant(name: str | int, value: object) -> Constant:
+    _check_name(str(name))
+    if not isinstance(value, str | bool | float | int):
+        message = (
+            f"must be text, a number, true or false, not {quoted(value)}; cast makes other types"
+        )
+        raise ValueError(message)  # noqa: TRY004 - pydantic collects only ValueError
+    if isinstance(value, int) and not -_LONG_MAX <= value < _LONG_MAX:
+        message = f"{value} is larger than a long"
+        raise ValueError(message)
+    return value
 
 
 def _refusal_of_name(name: str) -> str | None:
