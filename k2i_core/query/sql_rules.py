@@ -4,15 +4,16 @@ DuckDB's lock closes files, hosts and settings, but leaves functions that read o
 itself: settings, views with the paths of the table's files, logs, even memory addresses
 (`arrow_scan`). So the parsed query is looked through before it runs. Of table functions those
 below are allowed and no others, so that one of a later DuckDB is refused until somebody looked at
-it. Pure: works on DuckDB's own syntax tree, as `json_serialize_sql` gives it.
+it. Pure: works on DuckDB's own syntax tree.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Collection, Iterator
+from typing import cast
 
 from k2i_core.errors import ConfigError
+from k2i_core.sql_trees import Tree, nodes_of
 
 TABLE_FUNCTIONS = frozenset(
     {"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"}
@@ -54,7 +55,7 @@ def check_sql(serialized: str, table: tuple[str, ...], catalog: str) -> None:
     if tree["error"]:
         message = f"query cannot be checked: {tree.get('error_message', 'no single SELECT')}"
         raise ConfigError(message)
-    nodes = list(_nodes(tree))
+    nodes = list(nodes_of(tree))
     subqueries = {name for node in nodes for name in _subquery_names(node)}
     rules = _Rules(table, catalog, subqueries)
     for node in nodes:
@@ -71,7 +72,7 @@ class _Rules:
         self._catalog = catalog.lower()
         self._subqueries = subqueries
 
-    def check(self, node: Mapping[str, Any]) -> None:
+    def check(self, node: Tree) -> None:
         """Refuse a node of the tree that reaches something else."""
         kind = node.get("type")
         if kind == "TABLE_FUNCTION":
@@ -92,7 +93,7 @@ class _Rules:
             if _REFUSED_FUNCTIONS.fullmatch(name):
                 raise ConfigError(self._no_function(name))
 
-    def _check_table(self, node: Mapping[str, Any]) -> None:
+    def _check_table(self, node: Tree) -> None:
         catalog, schema, name = (
             str(node.get(key) or "").lower()
             for key in ("catalog_name", "schema_name", "table_name")
@@ -115,20 +116,7 @@ class _Rules:
         )
 
 
-def _nodes(tree: object) -> Iterator[Mapping[str, Any]]:
-    """Yield every mapping of a tree; without recursion, because somebody else chose the depth."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            mapping = cast("dict[str, object]", node)
-            yield mapping
-            waiting.extend(mapping.values())
-        elif isinstance(node, list):
-            waiting.extend(cast("list[object]", node))
-
-
-def _subquery_names(node: Mapping[str, Any]) -> Iterator[str]:
+def _subquery_names(node: Tree) -> Iterator[str]:
     """Yield the names that a node gives to subqueries in WITH."""
     cte_map = node.get("cte_map")
     if isinstance(cte_map, dict):

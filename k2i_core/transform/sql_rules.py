@@ -4,18 +4,17 @@ A record may be read again after a crash, by a dead letter's replay or by anothe
 then give the same row. So an expression is refused that counts over records, asks a clock, rolls
 dice, or looks at the engine. Functions are allowed by DuckDB's own catalogue, of which only those
 count that it calls scalar and consistent, and not by a list of ours; a few that it misjudges are
-refused by name. Pure: works on DuckDB's syntax tree, as `json_serialize_sql` gives it.
+refused by name. Pure: works on DuckDB's syntax tree.
 
 Dividing by zero fails the record, as in other databases, where DuckDB gives null or infinity.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Collection, Iterable, Iterator
+from typing import cast
 
 from k2i_core.errors import ConfigError
-
-Tree = dict[str, Any]
+from k2i_core.sql_trees import Tree, nodes_of
 
 DIVISOR = "k2i_divisor"
 """Macro around a divisor; fails where it is zero."""
@@ -91,7 +90,7 @@ def check_tree(
         message = f"is not one SQL expression: {tree.get('error_message', 'unreadable')}"
         raise ConfigError(message)
     expression = _only_expression(tree)
-    nodes = list(_nodes(expression))
+    nodes = list(nodes_of(expression))
     parameters = {name for node in nodes for name in _lambda_parameters(node)}
     known = {name.casefold(): name for name in columns}
     used: set[str] = set()
@@ -180,23 +179,10 @@ def _guard(node: Tree) -> None:
         children[1] = {**guard, "children": [children[1]]}
 
 
-def _nodes(tree: object) -> Iterator[Tree]:
-    """Yield every mapping of a tree; without recursion, because somebody else chose the depth."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            mapping = cast("Tree", node)
-            yield mapping
-            waiting.extend(mapping.values())
-        elif isinstance(node, list):
-            waiting.extend(cast("list[object]", node))
-
-
-def _lambda_parameters(node: Mapping[str, Any]) -> Iterator[str]:
+def _lambda_parameters(node: Tree) -> Iterator[str]:
     if node.get("class") != "LAMBDA":
         return
-    for inner in _nodes(node["lhs"]):
+    for inner in nodes_of(node["lhs"]):
         if inner.get("class") == "COLUMN_REF":
             name = str(inner["column_names"][0]).casefold()
             if _NAMES_OF_NOW.fullmatch(name):
