@@ -29,6 +29,7 @@ from k2i_core.decode.framing import to_texts
 from k2i_core.decode.isolation import UnfitError, find_unfit
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.json_values import spell
+from k2i_core.records import DecodeFailure
 
 Fault: TypeAlias = tuple[ErrorClass, str]
 Faults: TypeAlias = dict[int, Fault]
@@ -67,6 +68,14 @@ def conform(
 def can_hold(writer: pa.DataType, table: pa.DataType, time_format: str | None) -> bool:
     """Tell whether any value of the writer's type, other than null, fits a column of the table."""
     return writer.equals(table) or _conversion(writer, table, time_format) is not None
+
+
+def failures_of(faults: Faults) -> tuple[DecodeFailure, ...]:
+    """Return the faults of records as a decoder reports them, by their places."""
+    return tuple(
+        DecodeFailure(place, str(error_class), message)
+        for place, (error_class, message) in sorted(faults.items())
+    )
 
 
 class _Conforming:

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2i_core.decode.arrow import AnyArray, flags, indices, replace
-from k2i_core.decode.conform import Faults, conform
+from k2i_core.decode.conform import Faults, conform, failures_of
 from k2i_core.decode.csv_fields import CsvDialect, CsvFields, find_fields
 from k2i_core.decode.cursors import Cursors, nulls_where
 from k2i_core.decode.framing import to_texts
@@ -35,7 +35,7 @@ from k2i_core.decode.isolation import UnfitError, find_unfit, no_rows
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.json_values import check_time_format, spell
 from k2i_core.errors import ConfigError
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues
 from k2i_core.schema.arrow_types import arrow_type_text
 
 _WHOLE = r"\A-?[0-9]+\z"
@@ -118,10 +118,7 @@ class CsvDecoder:
         return DecodedValues(
             rows=rows.filter(flags(is_fit)),
             row_indices=indices(fields.places[is_fit]),
-            failures=tuple(
-                DecodeFailure(place, str(faults[place][0]), faults[place][1])
-                for place in sorted(faults)
-            ),
+            failures=failures_of(faults),
         )
 
     def _columns(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2i_core.decode.arrow import flags, indices
-from k2i_core.decode.conform import Faults
+from k2i_core.decode.conform import Faults, failures_of
 from k2i_core.decode.cursors import Cursors
 from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_decoder import UNDECODABLE, cannot_add
@@ -26,7 +26,7 @@ from k2i_core.decode.json_trees import ErrorClass, RecordError
 from k2i_core.decode.msgpack_columns import Reading
 from k2i_core.decode.msgpack_tokens import Tokens, scan
 from k2i_core.decode.msgpack_trees import TreeReader, find
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues
 
 
 class MsgpackDecoder:
@@ -88,10 +88,7 @@ class MsgpackDecoder:
         return DecodedValues(
             rows=rows,
             row_indices=indices(np.flatnonzero(is_good)),
-            failures=tuple(
-                DecodeFailure(place, str(error_class), message)
-                for place, (error_class, message) in sorted(faults.items())
-            ),
+            failures=failures_of(faults),
         )
 
     def _judge(self, cursors: Cursors, tokens: Tokens, reading: Reading) -> Growth:
