@@ -1,5 +1,6 @@
 """`k2i table show|plan|accept-gap|rewind|resume`: what it is, and what only a person decides."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
@@ -12,6 +13,7 @@ from k2i_core.cli.exits import Exit
 from k2i_core.cli.options import AsJson, OneTable, Overrides, PipelineFile, read_one_table
 from k2i_core.cli.output import print_json, print_line, print_table
 from k2i_core.clock import SystemClock
+from k2i_core.iceberg.commit import CommitReport
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.operations import Gap, decide_rewind
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
@@ -166,14 +168,15 @@ def accept_gap(
     finally:
         source.close()
     lines = _gap_lines(gap)
-    if gap.is_empty or dry_run:
-        _say({"gap": lines, "accepted": False}, lines or ["there is no gap"], as_json=as_json)
-        return
-    confirm("accept", lines, yes=yes)
-    report = accept(pipeline, gap, clock)
-    _say(
-        {"gap": lines, "accepted": True, "snapshot_id": report.snapshot_id},
-        [*lines, f"accepted in snapshot {report.snapshot_id}"],
+    _decide(
+        "accept",
+        lines or ["there is no gap"],
+        {"gap": lines},
+        lambda: accept(pipeline, gap, clock),
+        key="accepted",
+        said="accepted in snapshot {}",
+        dry_run=dry_run or gap.is_empty,
+        yes=yes,
         as_json=as_json,
     )
 
@@ -207,17 +210,12 @@ def rewind(
         "removed_rows": removed,
         "next_offsets": _next_offsets(decision.entry),
     }
-    if dry_run:
-        _say({**document, "done": False}, lines, as_json=as_json)
-        return
-    confirm("rewind", lines, yes=yes)
-    committer = operator_committer(pipeline, pipeline.table.identifier, SystemClock())
-    report = committer.operate("rewind", lambda now, _stored: decide_rewind(now, to_snapshot))
-    _say(
-        {**document, "done": True, "snapshot_id": report.snapshot_id},
-        [*lines, f"done in snapshot {report.snapshot_id}"],
-        as_json=as_json,
-    )
+
+    def make() -> CommitReport:
+        committer = operator_committer(pipeline, pipeline.table.identifier, SystemClock())
+        return committer.operate("rewind", lambda now, _stored: decide_rewind(now, to_snapshot))
+
+    _decide("rewind", lines, document, make, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -244,19 +242,49 @@ def resume(
     if as_ is not None:
         lines.append(f"records of schema {pause.schema_id} that do not fit become dead letters")
     document: dict[str, object] = {"paused": asdict(pause), "as": as_}
-    if dry_run:
-        _say({**document, "done": False}, lines, as_json=as_json)
-        return
-    confirm("resume", lines, yes=yes)
-    report = resume_table(pipeline, SystemClock(), accepts=as_ is not None)
-    _say(
-        {**document, "done": True, "snapshot_id": report.snapshot_id},
-        [*lines, f"resumed in snapshot {report.snapshot_id}; start its workers"],
+    _decide(
+        "resume",
+        lines,
+        document,
+        lambda: resume_table(pipeline, SystemClock(), accepts=as_ is not None),
+        said="resumed in snapshot {}; start its workers",
+        dry_run=dry_run,
+        yes=yes,
         as_json=as_json,
     )
 
 
-def _say(document: dict[str, object], lines: list[str], *, as_json: bool) -> None:
+def _decide(
+    what: str,
+    lines: list[str],
+    document: dict[str, object],
+    make: Callable[[], CommitReport],
+    *,
+    key: str = "done",
+    said: str = "done in snapshot {}",
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Show a decision, and make it unless that is all that is wanted, once it is confirmed.
+
+    Args:
+        what: What the question calls it.
+        lines: What is decided, for people.
+        document: The same as JSON; `key` says whether it was made.
+        make: Commits it.
+        key: Of the document.
+        said: To people afterwards, with the snapshot's id.
+        dry_run: Only show.
+        yes: Do not ask.
+        as_json: Print the document instead of the lines.
+
+    """
+    document = {**document, key: not dry_run}
+    if not dry_run:
+        confirm(what, lines, yes=yes)
+        document["snapshot_id"] = snapshot_id = make().snapshot_id
+        lines = [*lines, said.format(snapshot_id)]
     if as_json:
         print_json(document)
         return
