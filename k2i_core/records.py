@@ -8,6 +8,7 @@ Values only. Arrays are Arrow; one record of Kafka is one element at the same in
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,7 @@ class PolledBatch:
             contiguous with the poll before it.
         byte_count: Bytes of keys, values and headers.
         polled_boot_seconds: When the poll returned (`Clock.boot_seconds`).
-        refused: Records that no table takes, ascending by index: dead letters without a look at
-            their values.
+        refused: Records that are dead letters without a look at their values.
     """
 
     records: pa.RecordBatch
@@ -110,6 +110,7 @@ class PolledBatch:
 
 
 STAGE_KEY = "key"
+STAGE_ROUTE = "route"
 STAGE_VALUE = "value"
 
 
@@ -122,7 +123,8 @@ class DecodeFailure:
         error_class: Stable short name, such as `invalid_json` or `unknown_field`.
         message: One line for people: field path and what was expected, never the value itself.
         schema_id: Of the schema that it was written with, where the record names one.
-        stage: What of the record it is about: `STAGE_VALUE` or `STAGE_KEY`.
+        stage: What of the record it is about: `STAGE_VALUE` or `STAGE_KEY`; or `STAGE_ROUTE`,
+            where it is which table the record goes into.
     """
 
     index: int
@@ -139,13 +141,18 @@ class Routes:
     Attributes:
         tables: Identifiers, those of tables that do not exist yet among them.
         codes: n elements: which of `tables` takes the record.
-        refused: Records that no rule lets into a table, ascending by index: dead letters of the
-            table that `codes` names.
+        refused: Records that no rule lets into a table, or of which nobody can tell today into
+            which: dead letters of the table that `codes` names. The first that is said of a record
+            counts.
     """
 
     tables: tuple[str, ...]
     codes: npt.NDArray[np.int32]
     refused: tuple[DecodeFailure, ...] = ()
+
+
+DecidedOffsets: TypeAlias = Mapping[TopicPartition, npt.NDArray[np.int64]]
+"""Kafka partition → offsets that are dead letters of a table already, ascending."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,12 @@ from pyroaring import BitMap64
 from k2i_core.audit.offsets_read import live_files
 from k2i_core.dead_letters.states import LoadedTables, OffsetSets
 from k2i_core.errors import ErrorKind, UnavailableError
-from k2i_core.ingest.decoding import STAGE_ROUTE
-from k2i_core.ingest.routing import NO_MATCH
+from k2i_core.ingest.routing import NO_MATCH, no_match
 from k2i_core.offsets import OffsetRange, TopicPartition
 from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
     KAFKA_COLUMN,
     POLLED_SCHEMA,
-    DecodeFailure,
     PolledBatch,
 )
 
@@ -130,12 +128,11 @@ def as_polled(rows: pa.RecordBatch, boot_seconds: float) -> PolledBatch:
         OffsetRange(tp, int(offsets.min()), int(offsets.max()) + 1)
         for tp, _, offsets in places_of(rows)
     )
-    stages = cast("list[str]", rows.column("stage").to_pylist())
     refused = tuple(
         # Whose they are is not known: this table only accounts for them.
-        DecodeFailure(index, NO_MATCH, "no table's match fits the record")
-        for index, stage in enumerate(stages)
-        if stage == STAGE_ROUTE
+        no_match(index)
+        for index, error_class in enumerate(rows.column("error_class").to_pylist())
+        if error_class == NO_MATCH
     )
     return PolledBatch(records, tuple(sorted(ranges)), records.nbytes, boot_seconds, refused)
 

@@ -1,14 +1,18 @@
 """Which offsets the dead-letter table has decided: its rows at or above a checkpoint.
 
 After a crash between the two commits of a flush the dead letters are in their table and the target
-has not moved past them. Their rows are the verdict, whatever the decoder would say today. They are
-read once at a start, and old ones cost only their manifests: files whose bounds lie below the
-checkpoints are not opened, and of the others four columns are read, a batch at a time.
+has not moved past them. Their rows are the verdict, whatever the decoder would say today. Of
+several tables one may have moved past them while others have not: what is read again for those is
+no row of theirs, even if today's rules say that it is. Verdicts are read once at a start, and old
+ones cost only their manifests: files whose bounds lie below the checkpoints are not opened, and of
+the others four columns are read, a batch at a time.
 """
 
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +26,7 @@ from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.manifests import read_live_entries
 from k2i_core.offsets import TopicPartition
-from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, TableState
+from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, DecidedOffsets, TableState
 
 TARGET_COLUMN = "target_table"
 _TOPIC, _PARTITION, _OFFSET = (f"{KAFKA_COLUMN}.{n}" for n in ("topic", "partition", "offset"))
@@ -41,16 +45,16 @@ class Verdicts:
 
     def __call__(
         self,
-        target_table: str,
+        checkpoints: Mapping[str, Mapping[TopicPartition, int]],
         from_offsets: Mapping[TopicPartition, int],
         since_sequence_numbers: Mapping[str, int],
         state: TableState,
-    ) -> Mapping[TopicPartition, frozenset[int]]:
-        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition.
+    ) -> Mapping[str, DecidedOffsets]:
+        """Return table → its dead-lettered offsets at or above `from_offsets`.
 
         Args:
-            target_table: Whose dead letters count; a table may hold those of several targets.
-            from_offsets: The target's checkpoint. Other Kafka partitions are left out.
+            checkpoints: Of the tables whose dead letters count; there may be those of others, too.
+            from_offsets: From where the topic is read. Other Kafka partitions are left out.
             since_sequence_numbers: Topic → sequence number below which rows belong to a deleted
                 topic of that name.
             state: A load that contains our take-over. Never loaded anew here, because a catalog
@@ -65,17 +69,17 @@ class Verdicts:
         assert isinstance(state.view, TableView)
         assert isinstance(state.view.handle, Table)
         table = state.view.handle
-        return read_verdicts(table, target_table, from_offsets, since_sequence_numbers)
+        return read_verdicts(table, checkpoints.keys(), from_offsets, since_sequence_numbers)
 
 
 def read_verdicts(
     table: Table,
-    target_table: str,
+    target_tables: Collection[str],
     from_offsets: Mapping[TopicPartition, int],
     since_sequence_numbers: Mapping[str, int],
-) -> Mapping[TopicPartition, frozenset[int]]:
+) -> Mapping[str, DecidedOffsets]:
     """Read the verdicts of one load of the dead-letter table; see `Verdicts`."""
-    found: dict[TopicPartition, set[int]] = {}
+    found: dict[str, dict[TopicPartition, array[int]]] = {}
     if not from_offsets:
         return {}
     identifier = ".".join(table.name())
@@ -86,14 +90,18 @@ def read_verdicts(
                 continue
             sequence_number = entry.sequence_number or 0
             for batch in _read(table, entry.data_file.file_path):
-                rows = _rows(batch, target_table, bounds.offset_min)
-                for topic, kafka_partition, offset in rows:
+                rows = _rows(batch, target_tables, bounds.offset_min)
+                for target, topic, kafka_partition, offset in rows:
                     topic_partition = TopicPartition(topic, kafka_partition)
                     if offset >= from_offsets.get(
                         topic_partition, offset + 1
                     ) and sequence_number >= since_sequence_numbers.get(topic, 0):
-                        found.setdefault(topic_partition, set()).add(offset)
-    return {topic_partition: frozenset(offsets) for topic_partition, offsets in found.items()}
+                        own = found.setdefault(target, {})
+                        own.setdefault(topic_partition, array("q")).append(offset)
+    return {
+        target: {tp: np.unique(np.array(offsets)) for tp, offsets in own.items()}
+        for target, own in found.items()
+    }
 
 
 def read_letters(
@@ -188,14 +196,15 @@ def _read(table: Table, path: str) -> Iterator[pa.RecordBatch]:
 
 
 def _rows(
-    batch: pa.RecordBatch, target_table: str, offset_min: int
-) -> Iterator[tuple[str, int, int]]:
-    kafka = batch.column(KAFKA_COLUMN)
-    of_target = pc.equal(batch.column(TARGET_COLUMN), pa.scalar(target_table))
+    batch: pa.RecordBatch, target_tables: Collection[str], offset_min: int
+) -> Iterator[tuple[str, str, int, int]]:
+    targets, kafka = batch.column(TARGET_COLUMN), batch.column(KAFKA_COLUMN)
+    of_target = pc.is_in(targets, pa.array(list(target_tables), targets.type))
     is_open = pc.greater_equal(pc.struct_field(kafka, "offset"), pa.scalar(offset_min, pa.int64()))
     # Safe because a comparison of a column is a column.
-    chosen = kafka.filter(cast("pa.BooleanArray", pc.and_(of_target, is_open)))
+    is_chosen = cast("pa.BooleanArray", pc.and_(of_target, is_open))
+    chosen = kafka.filter(is_chosen)
     columns = (
         pc.struct_field(chosen, name).to_pylist() for name in ("topic", "partition", "offset")
     )
-    yield from zip(*columns, strict=True)
+    yield from zip(targets.filter(is_chosen).to_pylist(), *columns, strict=True)

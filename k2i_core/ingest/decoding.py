@@ -9,7 +9,7 @@ failed records are touched one by one.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2i_core.ingest.ports import Decoder, FetchSchemas, RowTransforms
-from k2i_core.offsets import TopicPartition
 from k2i_core.records import (
     DEAD_LETTER_SCHEMA,
     KAFKA_COLUMN,
     KAFKA_TYPE,
     STAGE_KEY,
     CountedRange,
+    DecidedOffsets,
     DecodedBatch,
     DecodeFailure,
     PolledBatch,
@@ -34,10 +34,8 @@ from k2i_core.records import (
 )
 from k2i_core.schema.registered import SchemaId
 
-Verdicts = Mapping[TopicPartition, frozenset[int]]
 KeyCheck = Callable[[pa.Array], tuple[DecodeFailure, ...]]
 
-STAGE_ROUTE = "route"
 STAGE_TRANSFORM = "transform"
 
 KINDS = ("row", "dead_letter", "filtered", "tombstone")
@@ -82,7 +80,7 @@ class DecodeSettings:
     """
 
     target_table: str
-    verdicts: Verdicts
+    verdicts: DecidedOffsets
     check_keys: KeyCheck | None = None
     transforms: RowTransforms | None = None
 
@@ -129,13 +127,7 @@ def decode_batch(
 
     """
     records = polled.records
-    kinds = np.zeros(records.num_rows, dtype=np.uint8)
-    tombstones = _numpy(records.column("value").is_null())
-    kinds[tombstones] = KINDS.index("tombstone")
-    standing = standing_verdicts(records, settings.verdicts)
-    kinds[standing & ~tombstones] = KINDS.index("dead_letter")
-    failures = _undecoded(polled, settings, kinds)
-
+    kinds, failures = _undecoded(polled, settings)
     candidates = np.flatnonzero(kinds == 0)
     is_whole = len(candidates) == records.num_rows
     decoded = decoder.decode(
@@ -172,20 +164,36 @@ def decode_batch(
     )
 
 
+def refused_letters(polled: PolledBatch, settings: DecodeSettings, now_ms: int) -> pa.RecordBatch:
+    """Return what `decode_batch` makes of refused records, for a table of which nothing is decoded.
+
+    Returns:
+        k × DEAD_LETTER_SCHEMA; none for what is a dead letter already.
+
+    """
+    _, failures = _undecoded(polled, settings)
+    return _dead_letters(polled.records, sorted(failures), settings, now_ms)
+
+
 def _undecoded(
-    polled: PolledBatch, settings: DecodeSettings, kinds: npt.NDArray[np.uint8]
-) -> list[tuple[int, str, DecodeFailure]]:
-    """Note and return what is a dead letter whatever its value is."""
-    found = [(STAGE_ROUTE, failure) for failure in polled.refused]
+    polled: PolledBatch, settings: DecodeSettings
+) -> tuple[npt.NDArray[np.uint8], list[tuple[int, str, DecodeFailure]]]:
+    """Return kinds as far as they do not depend on values, and what is a dead letter by that."""
+    records = polled.records
+    kinds = np.zeros(records.num_rows, dtype=np.uint8)
+    tombstones = _numpy(records.column("value").is_null())
+    kinds[tombstones] = KINDS.index("tombstone")
+    standing = standing_verdicts(records, settings.verdicts)
+    kinds[standing & ~tombstones] = KINDS.index("dead_letter")
+    found = [(failure.stage, failure) for failure in polled.refused]
     if settings.check_keys is not None:
-        keys = polled.records.column("key")
-        found += [(STAGE_KEY, failure) for failure in settings.check_keys(keys)]
+        found += [(STAGE_KEY, f) for f in settings.check_keys(records.column("key"))]
     failures: list[tuple[int, str, DecodeFailure]] = []
     for stage, failure in found:
         if kinds[failure.index] == 0:
             kinds[failure.index] = KINDS.index("dead_letter")
             failures.append((failure.index, stage, failure))
-    return failures
+    return kinds, failures
 
 
 def _note_gone(
@@ -210,16 +218,23 @@ def _kafka_column(records: pa.RecordBatch) -> pa.StructArray:
     return pa.StructArray.from_arrays(columns, fields=list(KAFKA_TYPE))
 
 
-def standing_verdicts(records: pa.RecordBatch, verdicts: Verdicts) -> npt.NDArray[np.bool_]:
+def standing_verdicts(records: pa.RecordBatch, verdicts: DecidedOffsets) -> npt.NDArray[np.bool_]:
     """Tell of each of n records whether it is a dead letter already."""
     standing = np.zeros(records.num_rows, dtype=np.bool_)
-    for topic_partition, offsets in verdicts.items():
+    if not verdicts or not records.num_rows:
+        return standing
+    offsets = _numpy(records.column("offset"))
+    first, last = offsets.min(), offsets.max()
+    for topic_partition, decided in verdicts.items():
+        # Few of them are about one poll, and none once the session is past what was read before.
+        near = decided[np.searchsorted(decided, first) : np.searchsorted(decided, last, "right")]
+        if not len(near):
+            continue
         topic = pa.array([topic_partition.topic], pa.string())
-        listed = pa.array(sorted(offsets), pa.int64())
         standing |= (
             _numpy(pc.is_in(records.column("topic"), topic))
             & (_numpy(records.column("partition")) == topic_partition.kafka_partition)
-            & _numpy(pc.is_in(records.column("offset"), listed))
+            & np.isin(offsets, near)
         )
     return standing
 

@@ -10,6 +10,8 @@ past is accounted for.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from k2i_core.ingest.ports import OpenDeadLetters, RowWriter
 from k2i_core.ingest.targets import OpenTarget
 from k2i_core.ledger import Owner
@@ -131,14 +133,18 @@ class GenerationFiles:
             if files.writer is None:
                 files.writer = opened.target.rows.open(self._owner, self._number)
             files.writer.write(decoded.rows)
-        if decoded.dead_letters.num_rows:
-            if self._dead_letter_writer is None:
-                self._dead_letter_writer = self._open_dead_letters(self._owner, self._number)
-            self._dead_letter_writer.write(decoded.dead_letters)
+        self.set_aside(decoded.dead_letters)
         for counted in decoded.ranges:
             topic_partition = counted.offsets.topic_partition
             before = files.counts.get(topic_partition, RangeCounts())
             files.counts[topic_partition] = before + counted.counts
+
+    def set_aside(self, dead_letters: pa.RecordBatch) -> None:
+        """Append dead letters, of whichever table."""
+        if dead_letters.num_rows:
+            if self._dead_letter_writer is None:
+                self._dead_letter_writer = self._open_dead_letters(self._owner, self._number)
+            self._dead_letter_writer.write(dead_letters)
 
     def close_target(self, opened: OpenTarget) -> None:
         """Finish a table's open files, because rows of another schema follow."""

@@ -11,6 +11,7 @@ from k2i_core.pauses import Pause
 from k2i_core.records import (
     CommitReport,
     CountedRange,
+    DecidedOffsets,
     DecodedBatch,
     DecodedValues,
     EarlierLog,
@@ -306,13 +307,14 @@ class ReadVerdicts(Protocol):
 
     def __call__(
         self,
-        target_table: str,
+        checkpoints: Mapping[str, Mapping[TopicPartition, int]],
         from_offsets: Mapping[TopicPartition, int],
         since_sequence_numbers: Mapping[str, int],
         state: TableState,
-    ) -> Mapping[TopicPartition, frozenset[int]]:
-        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition.
+    ) -> Mapping[str, DecidedOffsets]:
+        """Return table → its dead-lettered offsets at or above `from_offsets`, the lowest of all.
 
+        `checkpoints` says which tables count, and of those that are read for, how far each is.
         Rows of commits before a topic's `since_sequence_numbers` belong to a topic of that name
         that was deleted. Read from `state` and no other load: it contains our take-over, so no
         older worker's dead letters can be missing from it; another load may be older.

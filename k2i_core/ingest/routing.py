@@ -15,16 +15,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2i_core.records import DecodeFailure, Routes
+from k2i_core.records import STAGE_ROUTE, DecodeFailure, Routes
 
 NO_MATCH = "no_match"
+TOO_MANY_TABLES = "too_many_tables"
 
 TEXTS_KEPT_MAX = 10_000
 """Texts of a rule of which it is remembered what they mean. Larger costs memory for a field that is
 different in every record; smaller looks the same ones up again."""
 
+ONE_TOO_MANY = ""
+"""Stands instead of a table's identifier where there would be one table more than there may be.
+
+That is not as if the rule did not fit: once more may be, or others are gone, the record would be
+one of that table, and in the meantime it would have become a row of another."""
+
+_NO_TABLE, _ONE_TOO_MANY = -1, -2  # where there is no place in a list of tables
+
 Texts = Callable[[pa.RecordBatch], pa.StringArray]
 """n records → n texts; null where a record has none."""
+
+Undecided = Callable[[pa.RecordBatch], tuple[DecodeFailure, ...]]
+"""n records → those of which it cannot be told today which texts they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,8 @@ class Rule:
     Attributes:
         texts: What is matched of each record; read once for all rules that share it.
         pattern: What the whole text has to be.
-        name_of: Text that fits → table; None where that would be no table that may be.
+        name_of: Text that fits → table, or `ONE_TOO_MANY`; None where that would be no table that
+            may be, whatever others there are.
     """
 
     texts: Texts
@@ -60,7 +73,7 @@ class SeenNames:
             place: Text → identifier of its table.
             known: Tables that are there.
             taken: Identifiers that are no table of this rule.
-            count_max: Tables that there may be; more match nothing.
+            count_max: Tables that there may be.
             refused: Told once about each that is one too many.
 
         """
@@ -72,7 +85,7 @@ class SeenNames:
         self._lock = threading.Lock()
 
     def __call__(self, text: str) -> str | None:
-        """Return the table of a text; it counts from now on."""
+        """Return the table of a text, which counts from now on; see `Rule.name_of`."""
         if not re.fullmatch(r"[\w-]+", text):
             return None
         name = self._place(text)
@@ -82,7 +95,7 @@ class SeenNames:
             if name not in self._known:
                 if len(self._known) >= self._count_max:
                     self._refused(name)
-                    return None
+                    return ONE_TOO_MANY
                 self._known.add(name)
         return name
 
@@ -90,23 +103,36 @@ class SeenNames:
 class RuleRouter:
     """Routes records by rules in their order; see `ingest.ports.Router`."""
 
-    def __init__(self, rules: Iterable[Rule], rest: str, *, refuses_rest: bool) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        rest: str,
+        *,
+        refuses_rest: bool,
+        undecided: Undecided = lambda _records: (),
+    ) -> None:
         """Bind the rules.
 
         Args:
             rules: The first that fits decides.
             rest: The table of what fits none.
             refuses_rest: Whether that becomes dead letters of it; its tombstones are tombstones.
+            undecided: Finds records that are dead letters wherever they go, because a later answer
+                could lead them elsewhere.
 
         """
         self._rules = tuple(rules)
         self._rest = rest
         self._refuses_rest = refuses_rest
-        self._remembered: tuple[dict[str, str | None], ...] = tuple({} for _ in self._rules)
+        self._undecided = undecided
+        self._remembered = tuple(dict[str, str | None]() for _ in self._rules)
 
     def __call__(self, records: pa.RecordBatch) -> Routes:
         """Route n rows × POLLED_SCHEMA."""
+        # Before any text is read, because what is known then stays known.
+        undecided = self._undecided(records)
         tables = [self._rest]
+        refused: list[DecodeFailure] = []
         codes = np.zeros(records.num_rows, np.int32)
         is_open = np.ones(records.num_rows, np.bool_)
         read: dict[Texts, pa.StringArray] = {}
@@ -120,15 +146,22 @@ class RuleRouter:
             found = self._codes(rule, remembered, texts, tables)
             fits = found >= 0
             codes[places[fits]] = found[fits]
-            is_open[places[fits]] = False
-        refused: tuple[DecodeFailure, ...] = ()
+            is_open[places[found != _NO_TABLE]] = False
+            refused += self._refusals(places[found == _ONE_TOO_MANY])
         if self._refuses_rest and is_open.any():
             is_open &= records.column("value").is_valid().to_numpy(zero_copy_only=False)
-            reason = "no table's match fits the record"
-            refused = tuple(
-                DecodeFailure(int(place), NO_MATCH, reason) for place in np.flatnonzero(is_open)
-            )
-        return Routes(tuple(tables), codes, refused)
+            refused += [no_match(int(place)) for place in np.flatnonzero(is_open)]
+        return Routes(tuple(tables), codes, (*refused, *undecided))
+
+    def _refusals(self, places: npt.NDArray[np.int64]) -> list[DecodeFailure]:
+        """Refuse records that would make one table too many."""
+        if self._refuses_rest:
+            return [no_match(int(place)) for place in places]
+        reason = "its table would be one more than max_tables allows"
+        return [
+            DecodeFailure(int(place), TOO_MANY_TABLES, reason, stage=STAGE_ROUTE)
+            for place in places
+        ]
 
     def _codes(
         self,
@@ -139,10 +172,13 @@ class RuleRouter:
     ) -> npt.NDArray[np.int32]:
         encoded = texts.dictionary_encode()
         distinct = cast("list[str]", encoded.dictionary.to_pylist())
-        places = np.full(len(distinct) + 1, -1, np.int32)  # the last is for records without a text
+        # The last is for records without a text.
+        places = np.full(len(distinct) + 1, _NO_TABLE, np.int32)
         for number, text in enumerate(distinct):
             name = self._name(rule, remembered, text)
-            if name is not None:
+            if name == ONE_TOO_MANY:
+                places[number] = _ONE_TOO_MANY
+            elif name is not None:
                 if name not in tables:
                     tables.append(name)
                 places[number] = tables.index(name)
@@ -158,6 +194,12 @@ class RuleRouter:
             remembered.clear()
         remembered[text] = name
         return name
+
+
+def no_match(place: int) -> DecodeFailure:
+    """Return why a record goes into no table."""
+    reason = "no table's match fits the record"
+    return DecodeFailure(place, NO_MATCH, reason, stage=STAGE_ROUTE)
 
 
 def _read(texts: Texts, records: pa.RecordBatch, places: npt.NDArray[np.int64]) -> pa.StringArray:

@@ -5,7 +5,7 @@ of others when this session began, is dropped for it; a record that is a dead le
 already stays that table's, whatever the rules say today.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -13,23 +13,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2i_core.ingest.decoding import Verdicts, byte_counts, standing_verdicts
+from k2i_core.ingest.decoding import byte_counts, standing_verdicts
 from k2i_core.ingest.ports import Router
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import PolledBatch, Routes
+from k2i_core.records import DecidedOffsets, PolledBatch, Routes
 
 Held = Mapping[TopicPartition, int]
 
 
 def split(
-    polled: PolledBatch, router: Router, verdicts: Iterable[tuple[str, Verdicts]]
+    polled: PolledBatch, router: Router, verdicts: Mapping[str, DecidedOffsets]
 ) -> Iterator[tuple[str, PolledBatch]]:
     """Yield table → the records of a poll that it takes, with the ranges of the whole poll.
 
     Args:
         polled: n rows × POLLED_SCHEMA.
         router: The pipeline's rules.
-        verdicts: Table → offsets that are dead letters of it already.
+        verdicts: Table → offsets that are dead letters of it already, also of one that is not read
+            for.
 
     Raises:
         UnavailableError: A registry did not answer in time.
@@ -105,10 +106,10 @@ def held_counts(polled: PolledBatch, held: Held) -> dict[TopicPartition, int]:
 
 
 def _with_verdicts(
-    records: pa.RecordBatch, routes: Routes, verdicts: Iterable[tuple[str, Verdicts]]
+    records: pa.RecordBatch, routes: Routes, verdicts: Mapping[str, DecidedOffsets]
 ) -> Routes:
     """Leave records to the table whose dead letters they are."""
-    for name, offsets in verdicts:
+    for name, offsets in verdicts.items():
         standing = standing_verdicts(records, offsets)
         if not standing.any():
             continue

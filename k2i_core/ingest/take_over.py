@@ -30,11 +30,11 @@ from k2i_core.ingest.ports import (
 )
 from k2i_core.ingest.recovery import recover
 from k2i_core.ingest.rules_change import unmoved_since_judged
-from k2i_core.ingest.targets import Routing, TakenTarget
+from k2i_core.ingest.targets import Routing
 from k2i_core.ledger import Entry, Epoch, Identity, Owner, Share, check_identity
 from k2i_core.offsets import TopicPartition
 from k2i_core.pauses import paused_error
-from k2i_core.records import TableState
+from k2i_core.records import DecidedOffsets, TableState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +45,18 @@ class TakenOver:
         owner: Its epoch and share.
         identity: Cluster and topic ids that every later commit stands for.
         next_offsets: Where to read each Kafka partition of the share: the lowest of all tables.
-        targets: Table → what is its own; the lead first.
+        targets: Table → its next offsets of those Kafka partitions; the lead first.
+        verdicts: Table → offsets at or above `next_offsets` that are dead letters of it already,
+            also of a table that is past them, or left out.
         left_out: Table → why nothing is read for it until an operator acted.
     """
 
     owner: Owner
     identity: Identity
     next_offsets: Mapping[TopicPartition, int]
-    targets: Mapping[str, TakenTarget]
+    targets: Mapping[str, Mapping[TopicPartition, int]]
+    verdicts: Mapping[str, DecidedOffsets]
     left_out: Mapping[str, K2iError] = field(default_factory=dict[str, K2iError])
-
-    @property
-    def verdicts(self) -> Mapping[TopicPartition, frozenset[int]]:
-        """Offsets that are dead letters already, of whichever table."""
-        found: dict[TopicPartition, frozenset[int]] = {}
-        for taken in self.targets.values():
-            for topic_partition, offsets in taken.verdicts.items():
-                found[topic_partition] = found.get(topic_partition, frozenset()) | offsets
-        return found
 
 
 def take_over(
@@ -122,34 +116,32 @@ def take_over(
 
     states = [(target, target.inspect_after(claim.snapshot_id)) for target, claim in claims]
     dead_letter_state = dead_letters.inspect_after(dead_letter_claim.snapshot_id)
-    entries = {target.identifier: _owned_entry(state, owner) for target, state in states}
+    own = {t.identifier: _share_of(_owned_entry(state, owner), share) for t, state in states}
+    next_offsets = lowest(own.values())
     observe(CrashPoint.LEDGER_READ)
 
-    taken = _with_verdicts(entries, share, read_verdicts, dead_letter_state, owner)
+    verdicts = _verdicts(read_verdicts, own, inspected, dead_letter_state, owner)
     observe(CrashPoint.VERDICTS_READ)
     recover(earlier_logs, log, *states, (dead_letters, dead_letter_state))
     observe(CrashPoint.RECOVERED)
 
-    next_offsets = lowest(one.next_offsets for one in taken.values())
     source.mirror(next_offsets)
     source.assign(next_offsets)
     observe(CrashPoint.ASSIGNED)
-    return TakenOver(owner, identity, next_offsets, taken, left_out)
+    return TakenOver(owner, identity, next_offsets, own, verdicts, left_out)
 
 
-def _with_verdicts(
-    entries: Mapping[str, Entry],
-    share: Share,
-    read_verdicts: ReadVerdicts,
+def _verdicts(
+    read: ReadVerdicts,
+    own: Mapping[str, Mapping[TopicPartition, int]],
+    tables: Collection[str],
     dead_letters: TableState,
     owner: Owner,
-) -> Mapping[str, TakenTarget]:
+) -> Mapping[str, DecidedOffsets]:
+    # Of tables that are left out, too: what others read again must not be a dead letter of them.
+    checkpoints = {name: own.get(name, {}) for name in tables}
     since = _owned_entry(dead_letters, owner).since_sequence_numbers
-    taken: dict[str, TakenTarget] = {}
-    for name, entry in entries.items():
-        own = _share_of(entry, share)
-        taken[name] = TakenTarget(own, read_verdicts(name, own, since, dead_letters))
-    return taken
+    return read(checkpoints, lowest(own.values()), since, dead_letters)
 
 
 def lowest(of_tables: Iterable[Mapping[TopicPartition, int]]) -> dict[TopicPartition, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from k2i_core.ingest.circuit_breaker import CircuitBreaker
-from k2i_core.ingest.decoding import DecodeSettings, KeyCheck, Verdicts
+from k2i_core.ingest.decoding import DecodeSettings, KeyCheck
 from k2i_core.ingest.ports import (
     Decoder,
     FetchSchemas,
@@ -23,7 +23,13 @@ from k2i_core.ingest.ports import (
     no_schemas,
 )
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import CountedRange, DecodedBatch, PolledBatch, RangeCounts
+from k2i_core.records import (
+    CountedRange,
+    DecidedOffsets,
+    DecodedBatch,
+    PolledBatch,
+    RangeCounts,
+)
 
 NO_TABLES: Collection[str] = ()
 
@@ -76,19 +82,6 @@ class Routing:
     open_seen: Callable[[str, PolledBatch], Target | None] = lambda _name, _polled: None
 
 
-@dataclass(frozen=True, slots=True)
-class TakenTarget:
-    """What is known of one table once it is taken over.
-
-    Attributes:
-        next_offsets: Of the worker's Kafka partitions, as the table has them.
-        verdicts: Offsets at or above them that are dead letters of this table already.
-    """
-
-    next_offsets: Mapping[TopicPartition, int]
-    verdicts: Verdicts
-
-
 class OpenTarget:
     """A target while a session runs.
 
@@ -102,19 +95,33 @@ class OpenTarget:
         committed_boot_seconds: When its last commit landed.
     """
 
-    def __init__(self, target: Target, taken: TakenTarget, boot_seconds: float) -> None:
-        """Begin where the table stands."""
+    def __init__(
+        self,
+        target: Target,
+        next_offsets: Mapping[TopicPartition, int],
+        verdicts: DecidedOffsets,
+        boot_seconds: float,
+    ) -> None:
+        """Begin where the table stands.
+
+        Args:
+            target: The table.
+            next_offsets: Of the worker's Kafka partitions, as the table has them.
+            verdicts: Offsets that are dead letters of it already.
+            boot_seconds: Now.
+
+        """
         self.target = target
-        self.held = dict(taken.next_offsets)
+        self.held = dict(next_offsets)
         self.decoder = target.make_decoder(target.rows.row_schema)
         self.settings = DecodeSettings(
-            target.identifier, taken.verdicts, target.check_keys, target.transforms
+            target.identifier, verdicts, target.check_keys, target.transforms
         )
         self.is_taken = True
-        self.next_offsets = dict(taken.next_offsets)
+        self.next_offsets = dict(next_offsets)
         self.pending: dict[TopicPartition, CountedRange] = {}
         self.committed_boot_seconds = boot_seconds
-        self._hot_next = dict(taken.next_offsets)
+        self._hot_next = dict(next_offsets)
 
     @property
     def identifier(self) -> str:

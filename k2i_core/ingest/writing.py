@@ -8,13 +8,19 @@ first time.
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
-from k2i_core.ingest.decoding import Breaking, WiderSchema, decode_fetching
+from k2i_core.ingest.decoding import (
+    Breaking,
+    DecodeSettings,
+    WiderSchema,
+    decode_fetching,
+    refused_letters,
+)
 from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.parts import Parts
 from k2i_core.ingest.ports import Decoder
 from k2i_core.ingest.splitting import before, held_counts, record_counts, split, without_held
 from k2i_core.ingest.take_over import TakenOver
-from k2i_core.ingest.targets import OpenTarget, TakenTarget, Target
+from k2i_core.ingest.targets import OpenTarget, Target
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodedBatch, PolledBatch
 
@@ -77,14 +83,14 @@ class Writing:
 
     def decode(self, polled: PolledBatch) -> Decoded:
         """Split a poll by tables, and decode what each gets."""
-        routing = self._parts.routing
+        routing, taken = self._parts.routing, self._taken
+        assert taken is not None
         if routing is None:
             (opened,) = self._opened.values()
             return Decoded((self._decode_piece(opened, polled),), (), {})
-        verdicts = [(name, one.settings.verdicts) for name, one in tuple(self._opened.items())]
         pieces: list[Piece] = []
         unseen: list[tuple[str, PolledBatch]] = []
-        for name, own in split(polled, routing.router, verdicts):
+        for name, own in split(polled, routing.router, taken.verdicts):
             opened = self._opened.get(name)
             if opened is None:
                 unseen.append((name, own))
@@ -108,6 +114,7 @@ class Writing:
             elif batch.rows.num_rows:
                 opened.show(files.number, batch, self._ends)
             files.write(opened, batch)
+        self._set_aside(files, decoded.unseen)
         if self._parts.routing is None:
             ((_, batch),) = fitting
             counts = {r.offsets.topic_partition: r.counts.record_count for r in batch.ranges}
@@ -117,6 +124,24 @@ class Writing:
         for opened in self._opened.values():
             if skipped := held_counts(polled, opened.held):
                 files.skip(opened, skipped)
+
+    def _set_aside(
+        self, files: GenerationFiles, unseen: tuple[tuple[str, PolledBatch], ...]
+    ) -> None:
+        """Write what is a dead letter of a table that is left out.
+
+        Its other records wait for it. These must not: once it can be told whose they are, they may
+        be those of a table that is past them, and would be nobody's.
+        """
+        taken = self._taken
+        assert taken is not None
+        for name, polled in unseen:
+            if name not in taken.left_out or not polled.refused:
+                continue
+            (target,) = (one for one in self._parts.targets if one.identifier == name)
+            decided = taken.verdicts.get(name, {})
+            settings = DecodeSettings(name, decided, transforms=target.transforms)
+            files.set_aside(refused_letters(polled, settings, self._parts.clock.now_ms()))
 
     def _all_fitting(
         self, files: GenerationFiles, decoded: Decoded
@@ -146,13 +171,14 @@ class Writing:
         if self.stop is None:
             self.stop = Stop(piece.opened, breaking, f"{place}@{record['offset']}")
 
-    def _open(self, target: Target, own: TakenTarget) -> OpenTarget:
+    def _open(self, target: Target, next_offsets: Mapping[TopicPartition, int]) -> OpenTarget:
         assert self._taken is not None
         if target.breaker is not None:
             target.breaker.begin()
-        opened = OpenTarget(target, own, self._parts.clock.boot_seconds())
-        target.hot.took_over(self._taken.owner, self._taken.identity, own.next_offsets)
-        self._opened[target.identifier] = opened
+        name, now = target.identifier, self._parts.clock.boot_seconds()
+        opened = OpenTarget(target, next_offsets, self._taken.verdicts.get(name, {}), now)
+        target.hot.took_over(self._taken.owner, self._taken.identity, next_offsets)
+        self._opened[name] = opened
         return opened
 
     def _decode_piece(self, opened: OpenTarget, polled: PolledBatch) -> Piece:
@@ -187,7 +213,7 @@ class Writing:
                 if target is None:
                     continue
                 # Nothing of this generation was for it so far, so that it begins where that does.
-                opened = self._open(target, TakenTarget({**self._ends, **files.starts}, {}))
+                opened = self._open(target, {**self._ends, **files.starts})
                 opened.is_taken = False
             if opened is not None:
                 yield self._decode_piece(opened, polled)

@@ -45,7 +45,7 @@ from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.identity import known_by
-from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
+from k2i_core.schema.registered import NoSuchSchema, SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.schema.tags import Tagged
 from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.key_format import KeyFormat
@@ -117,8 +117,8 @@ class Formats:
         own._keys = self._keys and self._keys.of_table(pipeline)  # noqa: SLF001 - likewise
         return own
 
-    def schema_of(self, schema_id: SchemaId) -> WriterSchema | None:
-        """Return a schema, asked for if need be; None where the registry has none that is usable.
+    def schema_of(self, schema_id: SchemaId) -> WriterSchema | NoSuchSchema:
+        """Return a schema, asked for if need be, or that there is none.
 
         Raises:
             UnavailableError, ConfigError: As `fetch`.
@@ -127,7 +127,7 @@ class Formats:
         assert self._schemas is not None
         while (schema := self._schemas.find(schema_id)) is None:
             self._schemas.fetch(frozenset({schema_id}))
-        return schema if isinstance(schema, WriterSchema) else None
+        return schema
 
     @property
     def readers(self) -> WriterReaders | None:

@@ -24,6 +24,7 @@ from k2i_core.offsets import TopicPartition
 from k2i_core.records import (
     CommitReport,
     CountedRange,
+    DecidedOffsets,
     TableState,
     WrittenFile,
 )
@@ -114,15 +115,19 @@ class CopiedVerdicts:
 
     def __call__(
         self,
-        target_table: str,
+        checkpoints: Mapping[str, Mapping[TopicPartition, int]],
         from_offsets: Mapping[TopicPartition, int],
         since_sequence_numbers: Mapping[str, int],
         state: TableState,
-    ) -> Mapping[TopicPartition, frozenset[int]]:
-        """Return the dead-lettered offsets at or above `from_offsets`, per Kafka partition."""
-        found = self._inner(target_table, from_offsets, since_sequence_numbers, state)
-        if found:
-            assert isinstance(state.view, TableView)
-            assert isinstance(state.view.handle, Table)
-            self._copies.copy(read_letters(state.view.handle, target_table, found))
+    ) -> Mapping[str, DecidedOffsets]:
+        """Return table → its dead-lettered offsets at or above `from_offsets`."""
+        found = self._inner(checkpoints, from_offsets, since_sequence_numbers, state)
+        for target_table, decided in found.items():
+            own = checkpoints[target_table]
+            # What a table is past was copied before its commit.
+            above = {tp: set(o[o >= own[tp]].tolist()) for tp, o in decided.items() if tp in own}
+            if wanted := {tp: offsets for tp, offsets in above.items() if offsets}:
+                assert isinstance(state.view, TableView)
+                assert isinstance(state.view.handle, Table)
+                self._copies.copy(read_letters(state.view.handle, target_table, wanted))
         return found

@@ -9,6 +9,7 @@ import pyarrow as pa
 from k2i_core.config import Match, Pipeline
 from k2i_core.config.format import Format
 from k2i_core.decode.avro_schema import parse_avro
+from k2i_core.decode.conform import Faults
 from k2i_core.decode.cursors import Cursors
 from k2i_core.decode.field_peeks import (
     ArrowFieldPeek,
@@ -18,12 +19,14 @@ from k2i_core.decode.field_peeks import (
     SchemaFieldPeek,
 )
 from k2i_core.decode.json_peek import FieldPeek
+from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.proto_decoder import ProtoReader
-from k2i_core.decode.schema_frames import read_frames
+from k2i_core.decode.schema_frames import failure_of, group_by_schema, read_frames
 from k2i_core.decode.schema_headers import VALUE_HEADER, begin_with_schema
 from k2i_core.decode.unusable_schema import UnusableSchemaError
-from k2i_core.ingest.routing import Texts, header_texts, topic_texts
-from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
+from k2i_core.ingest.routing import Texts, Undecided, header_texts, topic_texts
+from k2i_core.records import DecodeFailure
+from k2i_core.schema.registered import NoSuchSchema, SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.formats import Formats
 
@@ -62,6 +65,34 @@ def _peek(path: str, pipeline: Pipeline, formats: Formats) -> Peek:
             return SchemaFieldPeek(path, schemas, readers.make, formats.fetch)
         case _:
             return FieldPeek(path)
+
+
+def unknown_schemas(pipeline: Pipeline, formats: Formats) -> Undecided:
+    """Return what finds records whose schema the registry lacks, where matches ask for schemas.
+
+    They are what their decoder makes of them today, dead letters, even if the registry has the
+    schema a moment later: whose they are was decided without it.
+    """
+    format_ = pipeline.format
+    matches = [table.match for table in pipeline.tables if table.match is not None]
+    asks = any(match.message is not None or match.field is not None for match in matches)
+    if not asks or not format_.reads_registry or format_.value == "json_schema":
+        return lambda _records: ()
+    has_indices = format_.value == "protobuf"
+
+    def undecided(records: pa.RecordBatch) -> tuple[DecodeFailure, ...]:
+        faults: Faults = {}
+        frames = read_frames(Cursors.of(_framed(records, has_indices=has_indices)), faults)
+        found: list[DecodeFailure] = []
+        for number, places in group_by_schema(frames.numbers, faults).items():
+            schema_id = frames.schema_id(number)
+            assert schema_id is not None
+            if isinstance(schema := formats.schema_of(schema_id), NoSuchSchema):
+                fault = ErrorClass.UNKNOWN_SCHEMA_ID, schema.reason
+                found += [failure_of(place, fault, number) for place in places.tolist()]
+        return tuple(found)
+
+    return undecided
 
 
 def _field_texts(peek: Peek, format_: Format) -> Texts:
@@ -131,7 +162,7 @@ def _remembered(
         if schema_id is None or schema_id in known:
             return None if schema_id is None else known[schema_id]
         schema = formats.schema_of(schema_id)
-        if schema is None or schema.language is not language:
+        if isinstance(schema, NoSuchSchema) or schema.language is not language:
             return None
         try:
             known[schema_id] = make(schema)

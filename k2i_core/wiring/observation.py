@@ -175,7 +175,9 @@ class WorkerObservation:
             epoch=taken.owner.epoch,
             kafka_partition_count=len(taken.next_offsets),
             table_count=len(taken.targets),
-            standing_dead_letter_count=sum(len(v) for v in taken.verdicts.values()),
+            standing_dead_letter_count=sum(
+                len(offsets) for decided in taken.verdicts.values() for offsets in decided.values()
+            ),
         )
         for table, reason in taken.left_out.items():
             log.error("table is left out, the others go on", table=table, reason=str(reason))

@@ -12,13 +12,14 @@ from pyiceberg.exceptions import NoSuchNamespaceError
 
 from k2i_core.config import Pipeline, RoutedTable
 from k2i_core.config.routing import PLACEHOLDER
+from k2i_core.errors import ConflictError, ErrorKind
 from k2i_core.iceberg.failures import translated
 from k2i_core.ingest.routing import Rule, RuleRouter, SeenNames, Texts
 from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ledger import CHECKPOINT_KEY
 from k2i_core.records import PolledBatch
 from k2i_core.wiring.formats import Formats
-from k2i_core.wiring.match_texts import texts_of
+from k2i_core.wiring.match_texts import texts_of, unknown_schemas
 from k2i_core.wiring.record_columns import RecordColumns
 from k2i_core.wiring.settings import catalog_opener, declared_schema
 from k2i_core.wiring.targets import TargetMaker
@@ -52,18 +53,29 @@ def made_tables(pipeline: Pipeline, catalog: Catalog) -> list[str]:
     A table without a checkpoint is not one yet: whatever its name, nothing was read for it.
     """
     made: list[str] = []
+    for identifier in named_tables(pipeline, catalog):
+        with translated(f"load table {identifier}"):
+            properties = catalog.load_table(identifier).properties
+        if CHECKPOINT_KEY in properties:
+            made.append(identifier)
+    return made
+
+
+def named_tables(pipeline: Pipeline, catalog: Catalog) -> list[str]:
+    """Return the tables that are there with names that records could have made, ascending.
+
+    Also those of which nothing was committed so far: they count, so that `max_tables` holds.
+    """
     namespaces = {
         table.identifier.rpartition(".")[0] for table in pipeline.tables if table.is_template
     }
     fixed = {table.identifier for table in pipeline.tables}
-    for namespace in sorted(namespaces):
-        for identifier in _listed(catalog, namespace):
-            if identifier not in fixed and pipeline.one_table(identifier) is not None:
-                with translated(f"load table {identifier}"):
-                    properties = catalog.load_table(identifier).properties
-                if CHECKPOINT_KEY in properties:
-                    made.append(identifier)
-    return sorted(made)
+    return sorted(
+        identifier
+        for namespace in namespaces
+        for identifier in _listed(catalog, namespace)
+        if identifier not in fixed and pipeline.one_table(identifier) is not None
+    )
 
 
 def _listed(catalog: Catalog, namespace: str) -> list[str]:
@@ -89,12 +101,12 @@ def open_several(maker: TargetMaker, formats: Formats) -> tuple[tuple[Target, ..
     def open_seen(name: str, _polled: PolledBatch) -> Target | None:
         alone = pipeline.one_table(name)
         assert alone is not None
+        check_room(pipeline, maker.catalog, name)
         _log.info("a record names a table for the first time", table=name)
         return open_one(alone)
 
-    names = [one.table.identifier for one in known]
     routing = Routing(
-        router_of(pipeline, formats, names),
+        router_of(pipeline, formats, named_tables(pipeline, maker.catalog)),
         pipeline.rules_name,
         partial(made_tables, pipeline, maker.catalog),
         open_seen,
@@ -108,7 +120,7 @@ def router_of(pipeline: Pipeline, formats: Formats, known: Collection[str]) -> R
     Args:
         pipeline: With several tables.
         formats: Its formats.
-        known: Tables that are there.
+        known: Tables that are there of those that records make.
 
     """
     assert pipeline.lead is not None
@@ -117,6 +129,7 @@ def router_of(pipeline: Pipeline, formats: Formats, known: Collection[str]) -> R
         _rules(pipeline, formats, known),
         rest or pipeline.lead.identifier,
         refuses_rest=rest is None,
+        undecided=unknown_schemas(pipeline, formats),
     )
 
 
@@ -141,7 +154,7 @@ def _name_of(
 
     def too_many(name: str) -> None:
         _log.warning(
-            "a record would make one table too many and matches nothing",
+            "a record would make one table too many and becomes a dead letter",
             table=name,
             max_tables=table.max_tables,
         )
@@ -153,6 +166,27 @@ def _name_of(
         count_max=table.max_tables,
         refused=too_many,
     )
+
+
+def check_room(pipeline: Pipeline, catalog: Catalog, identifier: str) -> None:
+    """Refuse to make one table too many: other workers may have made some since the start.
+
+    Raises:
+        ConflictError: Start over, with the tables that are there now.
+        UnavailableError: The catalog did not answer.
+
+    """
+    there = named_tables(pipeline, catalog)
+    entries = [table for table in pipeline.tables if table.value_of(identifier) is not None]
+    counts = [sum(table.value_of(name) is not None for name in there) for table in entries]
+    if identifier not in there and all(
+        count >= table.max_tables for count, table in zip(counts, entries, strict=True)
+    ):
+        message = (
+            f"other workers made tables meanwhile, and table={identifier} would be one too many; "
+            f"starting over"
+        )
+        raise ConflictError(message, kind=ErrorKind.CHECKPOINT_STALE)
 
 
 def _checked_engine(pipeline: Pipeline) -> "SqlEngine | None":

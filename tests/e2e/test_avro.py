@@ -27,11 +27,13 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from k2i_core.crash_points import CrashPoint
 from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, ended, write_pipeline
 from tests.integration.kafka.source_driver import produce
 from tests.integration.parquet.readers import READERS
 from tests.services.faults import FaultProxy
+from tests.services.warm_python import warm_python
 
 AT = datetime(2026, 11, 20, 12, 30, 15, 250_000, UTC)
 
@@ -226,6 +228,50 @@ def test_a_registry_that_is_away_costs_time_and_no_record(
             assert worker.stop() == 0
     assert [row["id"] for row in rows_of(pipeline)] == list(range(20))
     assert pipeline.dead_letters().num_rows == 0
+
+
+def test_a_record_whose_schema_comes_late_is_no_row_of_the_table_that_is_behind(
+    tmp_path: Path, kafka: Broker, registry: Registry, orders: Orders
+) -> None:
+    def registered(name: str) -> int:
+        fields: list[dict[str, Any]] = [{"name": "id", "type": "long"}]
+        text = json.dumps({"type": "record", "name": name, "namespace": "late", "fields": fields})
+        return orders.client.register_schema(f"{orders.topic}-{name}", Schema(text, "AVRO"))
+
+    def record(schema_id: int, number: int) -> bytes:
+        return b"\0" + schema_id.to_bytes(4, "big") + bytes([2 * number])
+
+    pipeline = write_pipeline(
+        tmp_path / "late",
+        kafka.bootstrap_servers,
+        orders.topic,
+        changes={
+            "format": {"value": "avro", "schema_registry": {"url": registry.url}},
+            "tables": [
+                {"identifier": "late.rest"},
+                {"identifier": "late.gifts", "match": {"message": "late.Gift"}},
+            ],
+            "dead_letters": {"table": "late.dead_letters", "max_share": "off"},
+        },
+    )
+    known = registered("Known")
+    orders.send(record(known, 1), record(known + 1, 2))
+    # It dies when the first table is past both records, and the second one past none.
+    dies = (CrashPoint.TARGET_COMMITTED.value, "1")
+    died = warm_python().run("tests.e2e.crashing_worker", str(pipeline.path), "0/1", *dies)
+    assert died.returncode == -9, died.stderr[-3000:]
+    late = registered("Gift")
+    assert late == known + 1
+    orders.send(record(late, 3))
+    pipeline.ingest_here()
+
+    tables = [pipeline.load_table(name).scan().to_arrow() for name in ("late.rest", "late.gifts")]
+    assert [rows["id"].to_pylist() for rows in tables] == [[1], [3]]
+    letters = pipeline.dead_letters().to_pylist()
+    assert [(x["target_table"], x["error_class"], x["schema_id"]) for x in letters] == [
+        ("late.rest", "unknown_schema_id", late)
+    ]
+    assert pipeline.verification()["holds"]
 
 
 def test_without_a_registry_a_schema_file_tells(

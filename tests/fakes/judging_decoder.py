@@ -2,17 +2,22 @@
 
 Flaky records stand for a change of code or registry between two incarnations of a worker: version 0
 makes them rows, version 1 does not. Breaking ones are of a schema that no record can be a row of,
-dead letters once it is accepted. Values that begin with `other ` belong to a second table.
+dead letters once it is accepted. Values that begin with `other ` belong to a second table; whether
+`late` ones do, nobody can tell until their schema is registered.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
+from k2i_core.offsets import TopicPartition
 from k2i_core.records import BreakingSchema, DecodedValues, DecodeFailure, Routes
 
 GOOD, BAD, FLAKY, BREAKING = b"good", b"bad", b"flaky", b"breaking"
 BREAKING_ID = 7
 OTHER = b"other "
+LATE = OTHER + b"late"
 ROW_SCHEMA = pa.schema([pa.field("value", pa.binary())])
 
 
@@ -49,19 +54,40 @@ class JudgingDecoder:
 
 
 class PrefixRouter:
-    """Records of two tables; tombstones are the first one's."""
+    """Records of two tables; tombstones are the first one's, and so is what cannot be told."""
 
-    def __init__(self, first: str, other: str, swapped: bytes | None = None) -> None:
-        """Bind the tables; other rules would swap the tables of one value."""
+    def __init__(
+        self,
+        first: str,
+        other: str,
+        swapped: bytes | None = None,
+        knows: Callable[[TopicPartition, int], bool] = lambda _tp, _offset: True,
+    ) -> None:
+        """Bind the tables; other rules would swap the tables of one value.
+
+        `knows` tells of a late record whether its schema is registered by now.
+        """
         self._tables = first, other
         self._swapped = swapped
+        self._knows = knows
 
     def __call__(self, records: pa.RecordBatch) -> Routes:
         values = records.column("value").to_pylist()
+        late = [index for index, value in enumerate(values) if value == LATE]
+        unknown = [index for index in late if not self._is_known(records, index)]
         codes = [
             is_other(value) != (value is not None and value == self._swapped) for value in values
         ]
-        return Routes(self._tables, np.array(codes, np.int32))
+        for index in unknown:
+            codes[index] = False
+        refused = tuple(DecodeFailure(i, "unknown", "no schema of this id") for i in unknown)
+        return Routes(self._tables, np.array(codes, np.int32), refused)
+
+    def _is_known(self, records: pa.RecordBatch, index: int) -> bool:
+        topic, partition, offset = (
+            records.column(name)[index].as_py() for name in ("topic", "partition", "offset")
+        )
+        return self._knows(TopicPartition(topic, partition), offset)
 
 
 def is_other(value: bytes | None) -> bool:

@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from k2i_core.iceberg.gateway import TableGateway, TableView
 from k2i_core.offsets import TopicPartition
-from k2i_core.records import TableState
+from k2i_core.records import DecidedOffsets, TableState
 from tests.fakes.memory_files import MemoryFiles
 from tests.fakes.memory_gateway import version_of
 
@@ -29,17 +31,20 @@ class MemoryVerdicts:
 
     def __call__(
         self,
-        target_table: str,
+        checkpoints: Mapping[str, Mapping[TopicPartition, int]],
         from_offsets: Mapping[TopicPartition, int],
         since_sequence_numbers: Mapping[str, int],  # noqa: ARG002 - topics are not recreated here
         state: TableState,
-    ) -> Mapping[TopicPartition, frozenset[int]]:
+    ) -> Mapping[str, DecidedOffsets]:
         assert isinstance(state.view, TableView)
-        verdicts: dict[TopicPartition, set[int]] = defaultdict(set)
+        found: dict[str, dict[TopicPartition, set[int]]] = defaultdict(lambda: defaultdict(set))
         for path in version_of(state.view).live:
             for topic_partition, offset in self._files.files[path].origins:
-                if offset >= from_offsets.get(topic_partition, offset + 1) and self._is_of(
-                    target_table, topic_partition, offset
-                ):
-                    verdicts[topic_partition].add(offset)
-        return {tp: frozenset(offsets) for tp, offsets in verdicts.items()}
+                if offset >= from_offsets.get(topic_partition, offset + 1):
+                    for target in checkpoints:
+                        if self._is_of(target, topic_partition, offset):
+                            found[target][topic_partition].add(offset)
+        return {
+            target: {tp: np.array(sorted(offsets), np.int64) for tp, offsets in own.items()}
+            for target, own in found.items()
+        }

@@ -57,6 +57,8 @@ class Environment:
             jobs["rewind"] = (self._world.surroundings.rewind_weight, self.rewind)
         if self._world.surroundings.breaking_records:
             jobs["resume"] = (6, self.resume)
+        if self._world.surroundings.late_schemas:
+            jobs["registration"] = (6, self._world.register_schema)
         return jobs
 
     def compact(self) -> None:

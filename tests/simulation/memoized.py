@@ -43,7 +43,8 @@ def _decode_fetching(
         decoder.version,
         decoder.accepts_breaking,
         settings.transforms is None,
-        frozenset(settings.verdicts.items()),
+        tuple((tp, tuple(offsets.tolist())) for tp, offsets in settings.verdicts.items()),
+        polled.refused,
     )
     decoded = _batches.get(key)
     if decoded is None:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow as pa
 
 from k2i_core.errors import ErrorKind, FencedError, UnavailableError
@@ -27,6 +28,7 @@ from k2i_core.ingest.landing import Landing
 from k2i_core.ingest.ports import LedgerTable, TransactionLog
 from k2i_core.ingest.take_over import TakenOver, take_over
 from k2i_core.ingest.targets import OpenTarget
+from k2i_core.ingest.writing import Writing
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     Entry,
@@ -39,7 +41,14 @@ from k2i_core.ledger import (
 from k2i_core.offsets import TopicPartition
 from k2i_core.query import seam
 from k2i_core.query.seam import ChosenPage, Seam
-from k2i_core.records import CountedRange, DecodedBatch, EarlierLog, TableState, WrittenFile
+from k2i_core.records import (
+    CountedRange,
+    DecidedOffsets,
+    DecodedBatch,
+    EarlierLog,
+    TableState,
+    WrittenFile,
+)
 from tests.fakes.memory_files import origins_of
 from tests.fakes.memory_gateway import version_of
 from tests.fakes.memory_verdicts import MemoryVerdicts
@@ -255,11 +264,10 @@ def _landed_by_presence() -> Iterable[Patch]:
 def _stale_verdicts() -> Iterable[Patch]:
     """Verdicts are read from whatever load comes, not from one that contains our take-over."""
 
-    def read_anew(
-        self: MemoryVerdicts, target_table: str, from_offsets: Any, since: Any, state: TableState
-    ) -> Any:
+    def read_anew(self: MemoryVerdicts, *asked: Any) -> Any:
+        *others, state = asked
         anew = TableState(state.entry, self.gateway.load())
-        return read(self, target_table, from_offsets, since, anew)
+        return read(self, *others, anew)
 
     read = MemoryVerdicts.__call__
     yield patch.object(MemoryVerdicts, "__call__", read_anew)
@@ -358,17 +366,18 @@ def _dead_letters_by_range() -> Iterable[Patch]:
 
     def covered(
         _self: MemoryVerdicts,
-        _target_table: str,
+        checkpoints: Mapping[str, Mapping[TopicPartition, int]],
         from_offsets: Mapping[TopicPartition, int],
         _since: Mapping[str, int],
         state: TableState,
-    ) -> Mapping[TopicPartition, frozenset[int]]:
+    ) -> Mapping[str, DecidedOffsets]:
         entry = state.entry
         assert entry is not None
-        return {
-            tp: frozenset(range(n, entry.checkpoint.next_offsets.get(tp, n)))
+        decided = {
+            tp: np.arange(n, entry.checkpoint.next_offsets.get(tp, n))
             for tp, n in from_offsets.items()
         }
+        return dict.fromkeys(checkpoints, decided)
 
     decode_fetching = writing.decode_fetching
 
@@ -495,6 +504,29 @@ def _equal_epochs() -> Iterable[Patch]:
     yield patch.object(Entry, "has_equal", lambda _self, _owner: False)
 
 
+def _verdicts_where_a_table_is_behind() -> Iterable[Patch]:
+    """What a table is past is no verdict any more, although others read it again."""
+    read = MemoryVerdicts.__call__
+
+    def read_above(
+        self: MemoryVerdicts, checkpoints: Mapping[str, Mapping[TopicPartition, int]], *asked: Any
+    ) -> Mapping[str, DecidedOffsets]:
+        return {
+            table: {
+                tp: offsets[offsets >= checkpoints[table].get(tp, inf)]
+                for tp, offsets in decided.items()
+            }
+            for table, decided in read(self, checkpoints, *asked).items()
+        }
+
+    yield patch.object(MemoryVerdicts, "__call__", read_above)
+
+
+def _refused_wait_for_their_table() -> Iterable[Patch]:
+    """What is refused while its table is left out is read again with the rest of that table."""
+    yield patch.object(Writing, "_set_aside", lambda *_: None)
+
+
 def _append_to_paused() -> Iterable[Patch]:
     """An append that the pause's head refused is built anew, and does not ask."""
     yield patch.object(commit, "check_unpaused", lambda _view, _identifier: None)
@@ -504,6 +536,8 @@ BREAKING = Surroundings(breaking_records=True, worker_count=2)
 TWO = Surroundings(has_other_target=True)
 SEEN = replace(TWO, sees_other_target=True)
 LEADS_VARY = replace(TWO, leads_vary=True)
+LATE = replace(TWO, late_schemas=True)
+LATE_AND_BREAKING = replace(LATE, breaking_records=True, worker_count=2)
 
 VARIANTS: Mapping[str, Variant] = {
     "fixed": Variant(surroundings=Surroundings(reads=True), is_sound=True),
@@ -550,6 +584,13 @@ VARIANTS: Mapping[str, Variant] = {
     "exploding": Variant(surroundings=Surroundings(reads=True, explodes=True), is_sound=True),
     "target_seen_first": Variant(surroundings=replace(SEEN, reads=True), is_sound=True),
     "leads_vary": Variant(surroundings=LEADS_VARY, is_sound=True),
+    "late_schemas": Variant(surroundings=LATE_AND_BREAKING, is_sound=True),
+    "verdicts_where_a_table_is_behind": Variant(
+        _verdicts_where_a_table_is_behind, LATE, failing_seed=1
+    ),
+    "refused_wait_for_their_table": Variant(
+        _refused_wait_for_their_table, LATE_AND_BREAKING, failing_seed=10
+    ),
     "seen_taken_over_late": Variant(_seen_taken_over_late, SEEN, failing_seed=0),
     "equal_epochs": Variant(_equal_epochs, LEADS_VARY, failing_seed=121),
 }

@@ -140,7 +140,7 @@ class Worker:
         if not around.has_other_target:
             return None
         return Routing(
-            PrefixRouter(TARGET, OTHER_TARGET),
+            PrefixRouter(TARGET, OTHER_TARGET, knows=world.knows),
             name=RULES,
             seen_tables=lambda: [t.identifier for t in world.targets if self._is_known(t)],
             open_seen=lambda _name, _polled: open_other(),

@@ -34,7 +34,16 @@ from k2i_core.ledger import (
 from k2i_core.offsets import Checkpoint, OffsetRange, TopicPartition
 from k2i_core.pauses import ACCEPTED_KEY, decode_accepted
 from tests.fakes.faults import Reply
-from tests.fakes.judging_decoder import BAD, BREAKING, BREAKING_ID, FLAKY, GOOD, OTHER, is_other
+from tests.fakes.judging_decoder import (
+    BAD,
+    BREAKING,
+    BREAKING_ID,
+    FLAKY,
+    GOOD,
+    LATE,
+    OTHER,
+    is_other,
+)
 from tests.fakes.memory_files import MemoryFiles
 from tests.fakes.memory_hot_rows import HotHost
 from tests.fakes.memory_source import MemoryBroker
@@ -94,6 +103,8 @@ class Surroundings:
         has_other_target: Whether some records go to a second target.
         sees_other_target: Whether that one is made by the first worker that sees a record for it.
         leads_vary: Whether workers disagree about which of two targets leads.
+        late_schemas: Whether some records of the second target have a schema that is registered
+            later: until then they are dead letters of the first.
         orphan_age_seconds: From which age on the real orphan removal takes files; above the age
             up to which `limits` let files be committed.
     """
@@ -113,6 +124,7 @@ class Surroundings:
     has_other_target: bool = False
     sees_other_target: bool = False
     leads_vary: bool = False
+    late_schemas: bool = False
     orphan_age_seconds: float = ORPHAN_AGE_SECONDS
 
 
@@ -146,6 +158,8 @@ class World:
         self.in_flight: list[tuple[MemoryTable, Request]] = []
         self.true_next: dict[int | None, Mapping[TopicPartition, int]] = {None: NEXT_NONE}
         self.counts: Counter[str] = Counter()
+        self.registered: set[tuple[TopicPartition, int]] = set()
+        self._late_letters: set[tuple[TopicPartition, int]] = set()
         if self.rng.random() < EARLIER_LIFE_RATE:
             self._give_dead_letters_an_earlier_life()
         kinds = [GOOD] * 6 + [None]
@@ -153,6 +167,7 @@ class World:
         kinds += [BREAKING] if surroundings.breaking_records else []
         if surroundings.has_other_target:
             kinds += [OTHER + kind for kind in kinds if kind is not None]
+        kinds += [LATE] * 4 if surroundings.late_schemas else []
         self.broker = MemoryBroker(
             topic_ids={TOPIC: "topic-id"},
             values={tp: self.rng.choices(kinds, k=RECORD_COUNT) for tp in PARTITIONS},
@@ -179,9 +194,26 @@ class World:
         self.dead_letters.apply(Request(version, snapshot, properties={CHECKPOINT_KEY: text}))
 
     def is_of(self, table: str, topic_partition: TopicPartition, offset: int) -> bool:
-        """Tell whether a record is a table's, as its first two bytes say."""
+        """Tell whether a record is a table's: by its first bytes, of late ones by where it went."""
         value = self.broker.values[topic_partition][offset]
+        if (topic_partition, offset) in self._late_letters:
+            return table == TARGET
         return not self.surroundings.has_other_target or is_other(value) == (table == OTHER_TARGET)
+
+    def knows(self, topic_partition: TopicPartition, offset: int) -> bool:
+        """Tell whether the schema of a late record is registered by now."""
+        return (topic_partition, offset) in self.registered
+
+    def register_schema(self) -> None:
+        """Register the schema of one late record."""
+        late = [
+            (tp, offset)
+            for tp, values in self.broker.values.items()
+            for offset, value in enumerate(values)
+            if value == LATE and not self.knows(tp, offset)
+        ]
+        if late:
+            self.registered.add(self.rng.choice(late))
 
     @cached_property
     def _without_row(self) -> Mapping[str, Mapping[TopicPartition, set[int]]]:
@@ -322,6 +354,8 @@ class World:
 
     def _dead_letters_landed(self, request: Request, before: Version, after: Version) -> None:
         self.log(f"landed in dead letters: {request} {sorted(request.added)}")
+        if self.surroundings.late_schemas:
+            self._note_late_letters(request)
         if request.snapshot is not None:
             self.counts["in dead letters"] += 1
             stop_at_first(i7_broken(DEAD_LETTERS, request.added, self.files.files))
@@ -332,6 +366,17 @@ class World:
             ]
             stop_at_first(i2_broken(checkpoints[0].next_offsets, checkpoints[-1].next_offsets))
         self.check()
+
+    def _note_late_letters(self, request: Request) -> None:
+        late = {
+            (tp, offset)
+            for path in request.added
+            for tp, offset in self.files.files[path].origins
+            if self.broker.values[tp][offset] == LATE
+        }
+        if late:
+            self._late_letters |= late
+            self.__dict__.pop("_without_row", None)
 
     def _deleted(self, path: str) -> None:
         self.log(f"deleted {path}")
@@ -385,9 +430,9 @@ class World:
     def _is_other_due(self) -> bool:
         """Tell whether there is a record for the second target."""
         return any(
-            is_other(value)
+            self.is_of(OTHER_TARGET, tp, offset)
             for tp, n in self.broker.high.items()
-            for value in self.broker.values[tp][:n]
+            for offset in range(n)
         )
 
     def _check_totals(self, table: MemoryTable, head: int) -> None:

@@ -15,11 +15,11 @@ from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError
 from k2i_core.ingest.routing import RuleRouter
 from k2i_core.records import POLLED_SCHEMA
-from k2i_core.schema.registered import SchemaLanguage, WriterSchema
+from k2i_core.schema.registered import NoSuchSchema, SchemaLanguage, WriterSchema
 from k2i_core.wiring.connections import user_checks
 from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.maintenance import compaction_options
-from k2i_core.wiring.match_texts import texts_of
+from k2i_core.wiring.match_texts import texts_of, unknown_schemas
 from k2i_core.wiring.several import router_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
@@ -52,9 +52,9 @@ def batch(found: list[dict[str, str | None]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
 
 
-def schema_of(number: int, name: str | None) -> WriterSchema | None:
+def schema_of(number: int, name: str | None) -> WriterSchema | NoSuchSchema:
     text = f'{{"type": "record", "name": "{name}", "fields": []}}'
-    return WriterSchema(number, SchemaLanguage.AVRO, text) if name else None
+    return WriterSchema(number, SchemaLanguage.AVRO, text) if name else NoSuchSchema(number)
 
 
 def test_each_record_of_the_page_goes_where_the_page_says():
@@ -96,6 +96,9 @@ def test_avro_records_go_by_the_full_name_in_their_schema():
     first = ["shop.refunds", "shop.orders"]
     expected = [*first, *["shop.rest"] * 4, "shop.refunds"]
     assert [routes.tables[code] for code in routes.codes] == expected
+    # The third is nobody's record, whoever it may be known to belong to later.
+    refused = [(f.index, f.error_class, f.schema_id, f.stage) for f in routes.refused]
+    assert refused == [(3, "unknown_schema_id", 10, "value")]
 
 
 def test_protobuf_records_go_by_their_message(monkeypatch):
@@ -110,7 +113,7 @@ def test_protobuf_records_go_by_their_message(monkeypatch):
     proto = 'syntax = "proto3"; package shop; '
     proto += "message Order { int64 id = 1; } message Refund { int64 id = 1; }"
     writer = WriterSchema(7, SchemaLanguage.PROTOBUF, proto)
-    schemas = {7: writer, 8: None}
+    schemas = {7: writer, 8: NoSuchSchema(8)}
     formats.schema_of = schemas.get  # pyright: ignore - as the registry has it
     frame = b"\0" + (7).to_bytes(4)
     values = [frame + b"\0", frame + b"\2\2", frame + b"\2\4", b"\0\0\0\0\x08\0", b"x", None]
@@ -126,6 +129,7 @@ def test_protobuf_records_go_by_their_message(monkeypatch):
     # The compiler, for those who route records and for those who read them.
     assert len(started) == 1
     assert texts.to_pylist() == ["shop.Order", "shop.Refund", None, None, None, None]
+    assert [failure.index for failure in unknown_schemas(of, formats)(records)] == [3]
 
 
 def test_arrow_records_go_by_a_field_of_their_stream():
@@ -162,6 +166,19 @@ def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_
         "shop.rest",
         "shop.rest",
     ]
+    assert [(f.index, f.error_class, f.stage) for f in routes.refused] == [
+        (5, "too_many_tables", "route")
+    ]
+
+
+def test_where_no_table_gets_the_rest_one_table_too_many_is_no_match():
+    page = FILE.replace("max_tables: 50", "max_tables: 1")
+    page = page.replace("  - identifier: shop.rest\n", "")
+    values = [{"topic": "events", "value": f'{{"type": "{t}"}}', "name": None} for t in "ab"]
+    routes = router(pipeline(page))(batch(values))
+
+    assert [routes.tables[code] for code in routes.codes] == ["shop.seen-a", "shop.refunds"]
+    assert [(f.index, f.error_class) for f in routes.refused] == [(1, "no_match")]
 
 
 def test_each_table_alone_is_a_pipeline_with_one_table():

@@ -7,6 +7,7 @@ Method: a real dead-letter table, written and committed by the real writer and g
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
@@ -24,11 +25,21 @@ from k2i_core.iceberg.verdicts import Verdicts, read_verdicts
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.offsets import TopicPartition
 from k2i_core.parquet.writer import RollingWriter
-from k2i_core.records import DEAD_LETTER_SCHEMA, TableState
+from k2i_core.records import DEAD_LETTER_SCHEMA, DecidedOffsets, TableState
 
 DEAD = "sales.orders_dead_letters"
 ORDERS, PAYMENTS = "sales.orders", "sales.payments"
 P0, P1 = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+def sets(
+    found: Mapping[str, DecidedOffsets],
+) -> dict[str, dict[TopicPartition, frozenset[int]]]:
+    assert all(np.all(np.diff(o) > 0) for decided in found.values() for o in decided.values())
+    return {
+        table: {tp: frozenset(offsets.tolist()) for tp, offsets in decided.items()}
+        for table, decided in found.items()
+    }
 
 
 class DeadLetters:
@@ -81,7 +92,8 @@ class DeadLetters:
         target: str = ORDERS,
     ) -> Mapping[TopicPartition, frozenset[int]]:
         state = TableState(None, self.gateway.load())
-        return Verdicts()(target, from_offsets, since or {}, state)
+        found = Verdicts()({target: from_offsets}, from_offsets, since or {}, state)
+        return sets(found).get(target, {})
 
 
 @pytest.fixture
@@ -119,6 +131,18 @@ def test_other_targets_and_topics_do_not_count(dead_letters: DeadLetters) -> Non
     assert dead_letters.verdicts({P0: 0}, target=PAYMENTS) == {P0: frozenset({10})}
 
 
+def test_of_several_tables_each_has_its_own_however_far_it_is(dead_letters: DeadLetters) -> None:
+    dead_letters.commit({P0: [10, 12]})
+    dead_letters.commit({P0: [11], P1: [3]}, target=PAYMENTS)
+    state = TableState(None, dead_letters.gateway.load())
+    found = Verdicts()({ORDERS: {P0: 50, P1: 0}, PAYMENTS: {}}, {P0: 11, P1: 0}, {}, state)
+
+    assert sets(found) == {
+        ORDERS: {P0: frozenset({12})},
+        PAYMENTS: {P0: frozenset({11}), P1: frozenset({3})},
+    }
+
+
 def test_rows_of_a_deleted_topic_do_not_count(dead_letters: DeadLetters) -> None:
     dead_letters.commit({P0: [10, 11]})
     dead_letters.commit({P0: [11, 12]})
@@ -143,9 +167,9 @@ def test_old_files_are_not_opened(
 
     monkeypatch.setattr(PyArrowFile, "open", record)
 
-    found = read_verdicts(table, ORDERS, {P0: 100}, {})
+    found = read_verdicts(table, [ORDERS], {P0: 100}, {})
 
-    assert found == {P0: frozenset({101})}
+    assert sets(found) == {ORDERS: {P0: frozenset({101})}}
     assert new in opened
     assert old not in opened
     assert elsewhere not in opened
@@ -171,7 +195,8 @@ def test_only_the_given_load_counts(dead_letters: DeadLetters) -> None:
     state = TableState(None, dead_letters.gateway.load())
     dead_letters.commit({P0: [11]})
 
-    assert Verdicts()(ORDERS, {P0: 0}, {}, state) == {P0: frozenset({10})}
+    found = Verdicts()({ORDERS: {}}, {P0: 0}, {}, state)
+    assert sets(found) == {ORDERS: {P0: frozenset({10})}}
 
 
 def test_rows_that_are_only_marked_as_deleted_are_refused(
@@ -186,4 +211,4 @@ def test_rows_that_are_only_marked_as_deleted_are_refused(
     monkeypatch.setattr(Snapshot, "manifests", lambda _self, _io: manifests)
 
     with pytest.raises(ConfigError, match="delete files"):
-        read_verdicts(table, ORDERS, {P0: 0}, {})
+        read_verdicts(table, [ORDERS], {P0: 0}, {})

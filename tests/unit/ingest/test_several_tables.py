@@ -6,6 +6,7 @@ events are the simulation's part.
 """
 
 from collections import Counter
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -15,19 +16,36 @@ from hypothesis import strategies as st
 from k2i_core.dead_letters.reading import as_polled
 from k2i_core.errors import ConfigError, DataLossError, ErrorKind
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
-from k2i_core.ingest.decoding import STAGE_ROUTE, DecodeSettings, decode_batch
+from k2i_core.iceberg.decisions import decide_resume
+from k2i_core.ingest.decoding import DecodeSettings, decode_batch
 from k2i_core.ingest.landing import IDLE_SECONDS_MAX
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
+from k2i_core.ingest.routing import NO_MATCH, TOO_MANY_TABLES
 from k2i_core.ingest.session import Session
 from k2i_core.ingest.splitting import held_counts, record_counts, split, without_held
 from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ingest.triggers import FlushLimits
 from k2i_core.ledger import Entry, Share, Totals
 from k2i_core.offsets import OffsetRange, TopicPartition
-from k2i_core.records import DEAD_LETTER_SCHEMA, POLLED_SCHEMA, DecodedBatch, PolledBatch
+from k2i_core.pauses import Pause
+from k2i_core.records import (
+    DEAD_LETTER_SCHEMA,
+    POLLED_SCHEMA,
+    STAGE_ROUTE,
+    DecodedBatch,
+    PolledBatch,
+)
 from tests.fakes.inline_executor import InlineExecutor
-from tests.fakes.judging_decoder import BAD, GOOD, OTHER, ROW_SCHEMA, JudgingDecoder, PrefixRouter
+from tests.fakes.judging_decoder import (
+    BAD,
+    GOOD,
+    LATE,
+    OTHER,
+    ROW_SCHEMA,
+    JudgingDecoder,
+    PrefixRouter,
+)
 from tests.fakes.memory_files import MemoryFiles, MemoryRows
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_source import MemoryBroker, MemorySource
@@ -92,7 +110,8 @@ class Setup:
 
     def is_of(self, table: str, tp: TopicPartition, offset: int) -> bool:
         value = self.broker.values[tp][offset]
-        return (value is not None and value.startswith(OTHER)) == (table == SECOND)
+        is_second = value is not None and value.startswith(OTHER) and value != LATE
+        return is_second == (table == SECOND)
 
     def take(self, behind):
         return {tp: min(3, n) for tp, n in behind.items()}
@@ -101,12 +120,14 @@ class Setup:
         session.start()
         session.run(lambda: session.positions == self.broker.high)
 
-    def entry(self, name: str) -> Entry:
+    def committer(self, name: str) -> TableCommitter:
         gateway = MemoryGateway(self.tables[name])
-        committer = TableCommitter(
+        return TableCommitter(
             gateway, self.clock, self.ids, LIMITS, log_attempt=lambda _t, _i: None
         )
-        entry = committer.inspect().entry
+
+    def entry(self, name: str) -> Entry:
+        entry = self.committer(name).inspect().entry
         assert entry is not None
         return entry
 
@@ -167,6 +188,38 @@ def test_what_one_table_holds_already_is_read_again_for_the_other_and_dropped():
     assert setup.entry(SECOND).totals[P0] == Totals(4, 4, 16, 0)
 
 
+def test_a_record_that_could_not_be_told_stays_a_dead_letter_of_the_first_for_the_other_too():
+    setup = Setup([GOOD, LATE, OTHER + GOOD, LATE] * 3)
+    setup.routing = Routing(PrefixRouter(FIRST, SECOND, knows=lambda _tp, _offset: False), "rules")
+    setup.run(setup.session())
+    first = setup.tables[FIRST].versions[-1]
+    setup.tables[SECOND].versions = setup.tables[SECOND].versions[:2]  # as if it had died before
+    setup.routing = Routing(PrefixRouter(FIRST, SECOND), "rules")
+    setup.run(setup.session())
+
+    late = where(setup.broker.values[P0], LATE)
+    assert setup.offsets(DEAD) == late
+    assert setup.offsets(SECOND) == where(setup.broker.values[P0], OTHER + GOOD)
+    assert setup.entry(SECOND).totals[P0] == Totals(3, 0, 9, 0)
+    assert setup.entry(FIRST).totals[P0] == Totals(3, 6, 3, 0)
+    assert setup.tables[FIRST].current.live == first.live
+
+
+def test_what_cannot_be_told_while_its_table_is_left_out_is_set_aside_all_the_same():
+    setup = Setup([GOOD, LATE, OTHER + GOOD])
+    setup.routing = Routing(PrefixRouter(FIRST, SECOND, knows=lambda _tp, _offset: False), "rules")
+    owner = setup.session().start().owner
+    setup.committer(FIRST).pause(owner, Pause("7", "no number", "events/0@0", "2026"))
+    setup.run(setup.session())
+    setup.committer(FIRST).operate("resume", partial(decide_resume, accepts=False))
+    setup.routing = Routing(PrefixRouter(FIRST, SECOND), "rules")
+    setup.run(setup.session())
+
+    assert [setup.offsets(name) for name in (FIRST, SECOND, DEAD)] == [[0], [2], [1]]
+    assert setup.entry(FIRST).totals[P0] == Totals(1, 1, 1, 0)
+    assert setup.entry(SECOND).totals[P0] == Totals(1, 0, 2, 0)
+
+
 def test_a_table_that_is_seen_for_the_first_time_begins_where_its_generation_does():
     setup = Setup([GOOD] * 9 + MIXED)
     setup.run(setup.session(known=(FIRST,)))
@@ -210,17 +263,19 @@ def test_other_rules_are_refused_while_the_tables_stand_apart_and_taken_once_the
 
 def test_a_dead_letter_that_no_table_took_is_no_row_when_it_is_read_again():
     kafka = {"topic": "events", "partition": 0, "offset": 3}
-    texts = dict.fromkeys(("target_table", "error_class", "fingerprint", "message"), "x")
+    texts = dict.fromkeys(("target_table", "fingerprint", "message"), "x")
+    reasons = ((STAGE_ROUTE, NO_MATCH), (STAGE_ROUTE, TOO_MANY_TABLES), ("value", "x"))
     letters = [
-        {**texts, "stage": stage, "first_seen": 0, "value": GOOD, "_kafka": {**kafka, "offset": n}}
-        for n, stage in enumerate((STAGE_ROUTE, "value"))
+        {"stage": stage, "error_class": reason, "_kafka": {**kafka, "offset": n}}
+        | {**texts, "first_seen": 0, "value": GOOD}
+        for n, (stage, reason) in enumerate(reasons)
     ]
     polled = as_polled(pa.RecordBatch.from_pylist(letters, schema=DEAD_LETTER_SCHEMA), 0.0)
     decoded = decode_batch(polled, JudgingDecoder(), DecodeSettings(FIRST, {}), 0)
 
     assert isinstance(decoded, DecodedBatch)
     assert decoded.dead_letters.column("stage").to_pylist() == [STAGE_ROUTE]
-    assert decoded.rows.num_rows == 1
+    assert decoded.rows.num_rows == 2
 
 
 kinds = st.sampled_from([GOOD, BAD, OTHER + GOOD, None])
@@ -237,7 +292,7 @@ def test_splitting_and_dropping_keep_every_record_once(listed, held):
     records = pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA)
     ranges = tuple(OffsetRange(tp, 5, n) for tp, n in nexts.items() if n > 5)
     polled = PolledBatch(records, ranges, 7, 0.0)
-    pieces = dict(split(polled, PrefixRouter(FIRST, SECOND), []))
+    pieces = dict(split(polled, PrefixRouter(FIRST, SECOND), {}))
     kept = without_held(polled, {P0: held})
 
     found = Counter(o for piece in pieces.values() for o in piece.records.column("offset"))
