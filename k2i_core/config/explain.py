@@ -10,7 +10,6 @@ from k2i_core.config.document import Document
 from k2i_core.config.pipeline import Pipeline
 from k2i_core.config.problems import KeyPath, Problem, key_text, quoted
 from k2i_core.config.settings import REFUSED_KEYS, Section
-from k2i_core.errors import ErrorKind
 
 
 def problems_of(document: Document, detail: ErrorDetails) -> Iterator[Problem]:
@@ -21,9 +20,7 @@ def problems_of(document: Document, detail: ErrorDetails) -> Iterator[Problem]:
         for key, reason in cast("dict[str | int, str]", context["reasons"]).items():
             yield Problem(document.origin((*path, key)), (*path, key), reason)
         return
-    later = detail["type"] == ErrorKind.NOT_SUPPORTED_YET
-    kind = ErrorKind.NOT_SUPPORTED_YET if later else ErrorKind.CONFIG_INVALID
-    yield Problem(document.origin(path), path, _message(path, detail, context), kind)
+    yield Problem(document.origin(path), path, _message(path, detail, context))
 
 
 def _message(  # noqa: C901, PLR0911 - one line for each of pydantic's error types

@@ -21,7 +21,7 @@ from k2i_core.config.sections import Catalog, DeadLetters, Flush, Hot
 from k2i_core.config.serving import Serve
 from k2i_core.config.settings import Section
 from k2i_core.config.table import Table
-from k2i_core.config.transforms import Transform, check_steps
+from k2i_core.config.transforms import Transform
 from k2i_core.config.units import bounded_count
 from k2i_core.config.user_checks import Check
 from k2i_core.schema.iceberg_types import IcebergField, PrimitiveType
@@ -97,7 +97,7 @@ class Pipeline(Section):
         description="Where rows go and how they lie there.",
         examples=[{"identifier": "sales.orders"}],
     )
-    transforms: Annotated[tuple[Transform, ...], AfterValidator(check_steps)] = Field(
+    transforms: tuple[Transform, ...] = Field(
         default=(),
         description="What is made of the columns of the records, step by step. table.columns are "
         "then those of the records, and the table's follow from them.",

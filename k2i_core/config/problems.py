@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn, TypeAlias
 
 from k2i_core.config.redaction import masked, redacted_text
-from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.errors import ConfigError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the top of the file down."""
@@ -33,7 +33,6 @@ class Problem:
     origin: Origin
     path: KeyPath
     message: str
-    kind: ErrorKind = ErrorKind.CONFIG_INVALID
 
     def __str__(self) -> str:
         parts = (str(self.origin), key_text(self.path), self.message)
@@ -69,17 +68,15 @@ def fail(problems: Iterable[Problem], secrets: frozenset[str]) -> NoReturn:
     """Raise one error with a line for each problem, in the order of the file.
 
     Raises:
-        ConfigError: Always. Its kind is NOT_SUPPORTED_YET when nothing else is wrong.
+        ConfigError: Always.
 
     """
     ordered = sorted(dict.fromkeys(problems), key=_position)
-    kinds = {problem.kind for problem in ordered}
-    kind = kinds.pop() if len(kinds) == 1 else ErrorKind.CONFIG_INVALID
     lines = (
         replace(problem, message=masked(redacted_text(problem.message), secrets))
         for problem in ordered
     )
-    raise ConfigError("\n".join(map(str, lines)), kind=kind)
+    raise ConfigError("\n".join(map(str, lines)))
 
 
 def _position(problem: Problem) -> float:

@@ -12,7 +12,7 @@ from k2i_core.config.monitoring import UniqueKey
 from k2i_core.config.problems import quoted
 from k2i_core.config.settings import Section, refused_keys
 from k2i_core.config.table import Table, parse_identifier
-from k2i_core.config.transforms import Transform, check_steps
+from k2i_core.config.transforms import Transform
 from k2i_core.config.units import bounded_count
 from k2i_core.config.user_checks import Check
 
@@ -114,10 +114,10 @@ class RoutedTable(Table):
     )
     max_tables: Annotated[int, bounded_count(1, TABLES_MAX)] = Field(
         default=100,
-        description="How many tables {value} may make; what would need one more matches nothing.",
+        description="How many tables {value} may make; what would need one more is a dead letter.",
         examples=[100],
     )
-    transforms: Annotated[tuple[Transform, ...], AfterValidator(check_steps)] = Field(
+    transforms: tuple[Transform, ...] = Field(
         default=(),
         description="As the section transforms where there is one table: what is made of the "
         "columns of this table's records, which columns declares then.",

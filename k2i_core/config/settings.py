@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from k2i_core.config.problems import quoted
 from k2i_core.config.redaction import redacted_mapping
-from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.errors import ConfigError
 
 _ValueT = TypeVar("_ValueT")
 
@@ -211,13 +211,6 @@ def read_each(
     if refused:
         raise refused_keys(refused)
     return made
-
-
-def not_supported_yet(message: str) -> PydanticCustomError:
-    """Make the error for a part of the file that only a later version will understand."""
-    # Safe because the code is one of our own; pydantic's type asks for a literal text.
-    code = cast("Any", ErrorKind.NOT_SUPPORTED_YET.value)
-    return PydanticCustomError(code, "{reason}", {"reason": message})
 
 
 def scalar_text(value: object) -> str:

@@ -28,7 +28,6 @@ from k2i_core.config.settings import (
     Scalars,
     Section,
     Texts,
-    not_supported_yet,
     read_each,
     refused_keys,
 )
@@ -234,7 +233,7 @@ class Explode(Section):
     )
     max_rows: Annotated[int, bounded_count(1, EXPLODED_ROWS_MAX)] = Field(
         default=1_000,
-        description="A record with more elements is a dead letter (too_many_rows).",
+        description="A record with more rows behind this step is a dead letter (too_many_rows).",
         examples=[10_000],
     )
 
@@ -340,12 +339,3 @@ STEPS = (
     "flatten",
     "explode",
 )
-
-
-def check_steps(steps: tuple[Transform, ...]) -> tuple[Transform, ...]:
-    """Refuse a list of steps that cannot follow each other."""
-    exploding = [one for one in steps if one.explode is not None]
-    if len(exploding) > 1:
-        message = "explode is there more than once, which is not supported yet"
-        raise not_supported_yet(message)
-    return steps

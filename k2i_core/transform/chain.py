@@ -53,7 +53,10 @@ class Chain:
         places: Integers | None = None
         failures: dict[int, DecodeFailure] = {}
         for key, step in self.steps:
-            outcome = step.apply(rows, origin)
+            if places is not None and isinstance(step, Explode):
+                outcome = step.explode(rows, places)
+            else:
+                outcome = step.apply(rows, origin)
             for index, (error_class, reason) in sorted(outcome.faults.items()):
                 place = index if places is None else int(places[index])
                 # The first row of a record that fails says why the record does.

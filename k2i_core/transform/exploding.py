@@ -30,13 +30,13 @@ class Explode:
             schema: The columns before.
             name: Of the list.
             keeps_empty: Whether a record without elements is one row with null instead of none.
-            row_count_max: A record with more elements fails.
+            row_count_max: A record with more rows behind this step fails.
 
         """
         self._index = schema.names.index(name)
         self._keeps_empty = keeps_empty
         self._row_count_max = row_count_max
-        reason = f"{name}: has more elements than max_rows={row_count_max}"
+        reason = f"{name}: makes more rows of the record than max_rows={row_count_max}"
         self._fault: Fault = TOO_MANY_ROWS, reason
         list_type: Any = schema.field(name).type
         # Optional, because a table that has rows gets no required column.
@@ -49,14 +49,24 @@ class Explode:
         return self._schema
 
     def apply(self, rows: pa.RecordBatch, origin: pa.StructArray) -> Outcome:
-        """Make n rows into one for each element of their lists."""
+        """Make n rows, each of a record of its own, into one for each element of their lists."""
         del origin
+        return self.explode(rows, np.arange(rows.num_rows))
+
+    def explode(self, rows: pa.RecordBatch, records: Integers) -> Outcome:
+        """Make n rows into one for each element of their lists.
+
+        Args:
+            rows: n rows.
+            records: Of which record each is, ascending: its rows count together.
+
+        """
         lists: Any = rows.column(self._index)
         lengths = _numpy(pc.list_value_length(lists).fill_null(0)).astype(np.int64)
-        is_too_long = lengths > self._row_count_max
-        counts = np.where(is_too_long, 0, lengths)
-        if self._keeps_empty:
-            counts[lengths == 0] = 1
+        counts = np.maximum(lengths, 1) if self._keeps_empty else lengths.copy()
+        # Before there are any, because lists in lists could make more rows than there is memory.
+        is_too_long = np.bincount(records, counts)[records] > self._row_count_max
+        counts[is_too_long] = 0
         places = np.repeat(np.arange(rows.num_rows), counts)
         elements = _elements(lists.flatten(), lengths, counts, places)
         indices = pa.array(places, pa.int64())

@@ -15,7 +15,7 @@ from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 from tests.e2e.private_files import PLAIN, assert_nothing_private_is_in_files, ingest_over_a_kill
 from tests.integration.kafka.source_driver import produce
 
-ORDERS, PAYMENTS, REST = "shop.orders", "shop.payment", "shop.rest"
+ORDERS, ITEMS, PAYMENTS, REST = "shop.orders", "shop.items", "shop.payment", "shop.rest"
 LETTERS = "shop.dead_letters"
 TABLES: list[dict[str, Any]] = [
     {
@@ -45,6 +45,20 @@ TABLES: list[dict[str, Any]] = [
         ],
         "z_order_by": ["id", "email"],
     },
+    {
+        "identifier": ITEMS,
+        "match": {"field": "type", "pattern": "shipment"},
+        "columns": [
+            {"name": "id", "type": "long"},
+            {"name": "type", "type": "string"},
+            {"name": "parcel", "type": "list<struct<number: long, items: list<string>>>"},
+        ],
+        "transforms": [
+            {"explode": "parcel"},
+            {"flatten": ["parcel"]},
+            {"explode": {"column": "parcel_items", "max_rows": 3}},
+        ],
+    },
     {"identifier": "shop.{value}", "match": {"field": "type", "pattern": "[a-z]+"}},
     {"identifier": REST},
 ]
@@ -65,6 +79,11 @@ def order(number: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def shipment(number: int, *parcels: list[str]) -> dict[str, Any]:
+    parcel = [{"number": place, "items": items} for place, items in enumerate(parcels)]
+    return {"id": number, "type": "shipment", "parcel": parcel}
+
+
 RECORDS: list[Any] = [
     *map(order, range(10)),
     order(3),
@@ -75,6 +94,8 @@ RECORDS: list[Any] = [
     # What stands where something private was expected, in a table that declares nothing.
     {"type": "refund", "email": 1234567, "customer": "plain text", "why": "marker"},
     {"type": "gone", "email": "plain"},
+    shipment(70, ["a", "b"], [], ["c"]),
+    shipment(71, ["a", "b"], ["c", "d"]),
     {"email": "plain", "customer": [{"phone": "plain"}], "why": "marker"},
     b'{"type": "order", "email": "plain',
     b"\xff plain",
@@ -113,15 +134,17 @@ def test_each_table_has_settings_of_its_own_and_nothing_private_is_in_any_file(
         for name, one in claimed.items()
     }
     assert counts == {
-        ORDERS: (11, 2, 10, 0),
-        PAYMENTS: (3, 0, 20, 0),
-        "shop.refund": (1, 0, 22, 0),
-        "shop.gone": (1, 0, 22, 0),
-        REST: (1, 2, 19, 1),
+        ORDERS: (11, 2, 12, 0),
+        ITEMS: (1, 1, 23, 0),
+        PAYMENTS: (3, 0, 22, 0),
+        "shop.refund": (1, 0, 24, 0),
+        "shop.gone": (1, 0, 24, 0),
+        REST: (1, 2, 21, 1),
     }
     letters = pipeline.dead_letters().to_pylist()
     assert sorted((one["target_table"], one["stage"]) for one in letters) == [
-        *((ORDERS, "transform"), (ORDERS, "value"), (REST, "value"), (REST, "value"))
+        *((ITEMS, "transform"), (ORDERS, "transform"), (ORDERS, "value")),
+        *((REST, "value"), (REST, "value")),
     ]
     tables = [rows(pipeline, table) for table in (ORDERS, PAYMENTS, "shop.refund", REST)]
     assert PLAIN not in repr([*tables, *letters]).lower().encode()
@@ -129,6 +152,9 @@ def test_each_table_has_settings_of_its_own_and_nothing_private_is_in_any_file(
         *("id", "type", "email", "price", "domain", "customer_phone", "customer_city", "_kafka")
     }
     assert {row["domain"] == row["email"] for row in tables[0]} == {True}
+    assert found[ITEMS]["partitions"][0]["claimed"]["extra_rows"] == 2
+    items = [(row["parcel_number"], row["parcel_items"]) for row in rows(pipeline, ITEMS)]
+    assert items == [(0, "a"), (0, "b"), (2, "c")]
     (refund,) = tables[2]
     assert (len(refund["email"]), refund["customer"], refund["why"]) == (64, "[redacted]", "marker")
 

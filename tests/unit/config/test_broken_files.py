@@ -40,22 +40,6 @@ def test_a_broken_file_says_where_and_what_is_right(sections, message):
     assert raised.value.kind is ErrorKind.CONFIG_INVALID
 
 
-LATER = [
-    (
-        {"transforms": "[{explode: items}, {explode: {column: options}}]"},
-        "orders.yaml:11: transforms: explode is there more than once, which is not supported yet",
-    ),
-]
-
-
-@pytest.mark.parametrize(("sections", "message"), LATER)
-def test_what_a_later_version_brings_is_refused_not_ignored(sections, message):
-    with pytest.raises(ConfigError) as raised:
-        read_pipeline(with_lines(**sections), "orders.yaml")
-    assert str(raised.value) == message
-    assert raised.value.kind is ErrorKind.NOT_SUPPORTED_YET
-
-
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file():
     text = with_lines(
         kafka="{bootstrap_servers: 'a:b', topics: [orders, orders]}",

@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2i_core.audit.seen_items import ItemNumbers, SeenItems
-from k2i_core.config.load import parse_pipeline
-from k2i_core.errors import ConfigError, ErrorKind
+from k2i_core.errors import ConfigError
 from k2i_core.ingest.decoding import DecodeSettings, decode_batch
 from k2i_core.records import ITEM_COLUMN, ITEM_TYPE, DecodedBatch, TransformedRows
 from tests.fakes.judging_decoder import BAD, GOOD, JudgingDecoder
 from tests.fakes.several_rows import SeveralRows, rows_of
 from tests.unit.ingest.test_decoding import P0, P1, polled
-from tests.unit.transform.chains import PIPELINE, apply, transforms
+from tests.unit.transform.chains import apply, transforms
 
 ITEM = pa.struct([("sku", pa.string()), ("quantity", pa.string())])
 ORDERS = pa.schema([pa.field("order_id", pa.int64()), pa.field("items", pa.list_(ITEM))])
@@ -72,7 +71,8 @@ def test_a_record_with_too_many_elements_fails_alone():
     assert [one["sku"] for one in done.rows.column("items").to_pylist()] == ["a", "b", "c"]
     (failure,) = done.failures
     assert (failure.index, failure.error_class) == (1, "too_many_rows")
-    assert failure.message == "transforms[0].explode: items: has more elements than max_rows=2"
+    reason = "items: makes more rows of the record than max_rows=2"
+    assert failure.message == f"transforms[0].explode: {reason}"
 
 
 def test_a_row_that_fails_takes_the_others_of_its_record_with_it():
@@ -102,10 +102,6 @@ def test_what_is_no_list_or_has_our_columns_name_is_refused():
     with pytest.raises(ConfigError, match='explode: "_kafka_item" is a column already'):
         made.check(taken)
     assert made.derive(taken) == made.derive(ORDERS)
-    steps = [{"explode": "items"}, {"explode": "options"}]
-    with pytest.raises(ConfigError, match="more than once, which is not supported yet") as raised:
-        parse_pipeline({**PIPELINE, "transforms": steps})
-    assert raised.value.kind is ErrorKind.NOT_SUPPORTED_YET
 
 
 some_items = st.none() | st.lists(
@@ -138,11 +134,17 @@ def test_each_record_becomes_what_it_alone_would(lists, keeps_empty, skipped):
     # A slice, because then the lists do not begin where their buffers do.
     done = apply(made, orders(*lists).slice(skipped))
 
-    records = list(enumerate(expected(one, keeps_empty=keeps_empty) for one in lists[skipped:]))
+    assert done.rows["order_id"].to_pylist() == [n + skipped for n in done.row_indices.to_pylist()]
+    found = (expected(one, keeps_empty=keeps_empty) for one in lists[skipped:])
+    assert_each_is_whole(done, "items_quantity", list(enumerate(found)))
+
+
+def assert_each_is_whole(
+    done: TransformedRows, column: str, records: list[tuple[int, list[int | None] | str]]
+) -> None:
     rows = [(n, q) for n, quantities in records if isinstance(quantities, list) for q in quantities]
     indices = done.row_indices.to_pylist()
-    assert list(zip(indices, done.rows["items_quantity"].to_pylist(), strict=True)) == rows
-    assert done.rows["order_id"].to_pylist() == [n + skipped for n, _ in rows]
+    assert list(zip(indices, done.rows[column].to_pylist(), strict=True)) == rows
     assert [(f.index, f.error_class) for f in done.failures] == [
         (n, why) for n, why in records if isinstance(why, str) and why != "filtered"
     ]
@@ -152,6 +154,33 @@ def test_each_record_becomes_what_it_alone_would(lists, keeps_empty, skipped):
     seen.add(pa.array(indices, pa.int64()), ItemNumbers(*numbers_and_counts))
     assert not seen.torn()
     assert not seen.offsets().doubled
+
+
+def expected_of_lists_in_lists(
+    groups: list[list[int] | None] | None, *, keeps_empty: bool
+) -> list[int | None] | str:
+    """The numbers of one record's rows, or why it has none."""
+    nothing = [None] if keeps_empty else []
+    outer = list(groups or ()) or nothing
+    numbers = [number for group in outer for number in list(group or ()) or nothing]
+    return "too_many_rows" if len(outer) > 3 or len(numbers) > 4 else numbers or "filtered"
+
+
+some_groups = st.none() | st.lists(st.none() | st.lists(st.integers(0, 9), max_size=3), max_size=4)
+
+
+@settings(max_examples=60)
+@given(st.lists(some_groups, max_size=6), st.booleans())
+def test_lists_in_lists_become_rows_that_count_together(lists, keeps_empty):
+    empty = "row" if keeps_empty else "filter"
+    made = transforms(
+        {"explode": {"column": "groups", "empty": empty, "max_rows": 3}},
+        {"explode": {"column": "groups", "empty": empty, "max_rows": 4}},
+    )
+    schema = pa.schema([pa.field("groups", pa.list_(pa.list_(pa.int64())))])
+    rows = pa.RecordBatch.from_pylist([{"groups": one} for one in lists], schema=schema)
+    found = (expected_of_lists_in_lists(one, keeps_empty=keeps_empty) for one in lists)
+    assert_each_is_whole(apply(made, rows), "groups", list(enumerate(found)))
 
 
 @given(
