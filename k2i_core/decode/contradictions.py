@@ -19,7 +19,7 @@ import pyarrow as pa
 from k2i_core.decode.arrow import AnyField
 from k2i_core.records import KAFKA_COLUMN, BreakingSchema
 from k2i_core.schema.arrow_types import arrow_type_text
-from k2i_core.schema.identity import clashes, known_by, matched
+from k2i_core.schema.identity import below, clashes, known_by, matched
 from k2i_core.schema.registered import SchemaId
 
 Judge: TypeAlias = Callable[[SchemaId | None, pa.Schema], str | None]
@@ -62,10 +62,9 @@ def contradictions(
         by_identity: Columns are known under other names, too.
 
     """
-    comparing = _Comparing(
-        known_by(time_formats, table_schema, table_schema), can_hold, by_identity
-    )
-    return tuple(comparing.fields(list(table_schema), list(writer_schema), ""))
+    formats = known_by(time_formats, table_schema, table_schema)
+    comparing = _Comparing(can_hold, by_identity)
+    return tuple(comparing.fields(list(table_schema), list(writer_schema), "", formats))
 
 
 def first_breaking(
@@ -90,12 +89,15 @@ def first_breaking(
 
 @dataclass(frozen=True, slots=True)
 class _Comparing:
-    time_formats: Mapping[str, str]
     can_hold: CanHold
     by_identity: bool
 
     def fields(
-        self, table: list[AnyField], writer: list[AnyField], path: str
+        self,
+        table: list[AnyField],
+        writer: list[AnyField],
+        path: str,
+        time_formats: Mapping[str, str],
     ) -> Iterator[Contradiction]:
         found = matched(table, writer, by_identity=self.by_identity)
         # k2i's own column is nobody else's, whatever the letter case.
@@ -107,8 +109,9 @@ class _Comparing:
                 yield Contradiction(where, reasons[field.name])
             elif field.name in found:
                 column = found[field.name]
-                time_format = self.time_formats.get(column.name) if not path else None
-                yield from self._types(column.type, field.type, where, time_format)
+                formats = below(time_formats, column.name)
+                time_format = time_formats.get(column.name)
+                yield from self._types(column.type, field.type, where, formats, time_format)
         kept = {field.name for field in found.values()}
         for field in table:
             if not field.nullable and field.name not in kept:
@@ -116,15 +119,21 @@ class _Comparing:
                 yield Contradiction(f"{path}{field.name}", reason)
 
     def _types(
-        self, table: pa.DataType, writer: pa.DataType, path: str, time_format: str | None = None
+        self,
+        table: pa.DataType,
+        writer: pa.DataType,
+        path: str,
+        time_formats: Mapping[str, str],
+        time_format: str | None = None,
     ) -> Iterator[Contradiction]:
+        """Compare types; `time_formats` are of fields inside, `time_format` of the value itself."""
         if isinstance(table, pa.StructType) and isinstance(writer, pa.StructType):
-            yield from self.fields(list(table), list(writer), f"{path}.")
+            yield from self.fields(list(table), list(writer), f"{path}.", time_formats)
         elif isinstance(table, pa.ListType) and isinstance(writer, pa.ListType):
-            yield from self._types(table.value_type, writer.value_type, f"{path}[]")
+            yield from self._types(table.value_type, writer.value_type, f"{path}[]", {})
         elif isinstance(table, pa.MapType) and isinstance(writer, pa.MapType):
-            yield from self._types(table.key_type, writer.key_type, f"{path}{{}}")
-            yield from self._types(table.item_type, writer.item_type, f"{path}{{}}")
+            yield from self._types(table.key_type, writer.key_type, f"{path}{{}}", {})
+            yield from self._types(table.item_type, writer.item_type, f"{path}{{}}", {})
         elif not self.can_hold(writer, table, time_format):
             texts = arrow_type_text(table), arrow_type_text(writer)
             yield Contradiction(path, "the table has {}, the records have {}".format(*texts))

@@ -23,15 +23,16 @@ import pyarrow.compute as pc
 
 from k2i_core.decode.arrow import AnyArray, AnyField, flags, indices, nulls, struct_fields
 from k2i_core.decode.conform import Faults
-from k2i_core.decode.cursors import Flags
-from k2i_core.decode.growth import grown
+from k2i_core.decode.cursors import Cursors, Flags
+from k2i_core.decode.growth import grown, needed_changes
 from k2i_core.decode.isolation import no_rows
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.places import among, kept_places
 from k2i_core.decode.record_decoder import ValueDecoder
 from k2i_core.decode.reserved import without_names
-from k2i_core.decode.schema_decoder import Piece, assembled
+from k2i_core.decode.schema_decoder import Piece, WriterReader, assembled
 from k2i_core.records import KAFKA_COLUMN, DecodedValues, DecodeFailure
+from k2i_core.schema.identity import NO_IDENTITY, identified
 
 MAPPING_VERSION = 1
 
@@ -45,6 +46,8 @@ ALWAYS = pa.schema([pa.field(OP, pa.string()), pa.field(TS_MS, pa.int64())])
 _RESERVED = frozenset({*ENVELOPE_COLUMNS, KAFKA_COLUMN.casefold()})
 
 ENVELOPE_PARTS = ("after", "before")
+
+_PARTS_OF_TABLES = (*ENVELOPE_PARTS, "source")
 
 _TRANSACTION = pa.struct(
     [
@@ -104,7 +107,11 @@ def wrapped_schema(table_schema: pa.Schema) -> pa.Schema:
 
 
 def unwrapped_schema(
-    envelope: pa.Schema, table_schema: pa.Schema, reserved: frozenset[str] = frozenset()
+    envelope: pa.Schema,
+    table_schema: pa.Schema,
+    reserved: frozenset[str] = frozenset(),
+    *,
+    may_rename: bool = False,
 ) -> pa.Schema:
     """Return the table's columns with what such envelopes need beyond them; what is new comes last.
 
@@ -112,25 +119,71 @@ def unwrapped_schema(
         envelope: `wrapped_schema` of the table, or with more; or a writer's schema.
         table_schema: May have no columns.
         reserved: Names in lower case that no column may have, beside the envelope's own.
+        may_rename: What a column of the row is called, `__before` calls it, too.
 
     Returns:
         The table's schema itself where an envelope tells nothing of a row.
 
     """
     after, before = (_fields_of(envelope, part) for part in ENVELOPE_PARTS)
-    columns = without_names(grown(after, before), _RESERVED | reserved)
+    known = row_columns(table_schema)
+    columns = without_names(grown(after, before), _RESERVED | reserved, known)
     if not columns.names:
         return table_schema
     before_now = _fields_of(table_schema, BEFORE)
-    optional = _optional(columns)
-    kept = set(ALWAYS.names) & set(table_schema.names)
-    wanted = {field.name: field for field in (*columns, *ALWAYS) if field.name not in kept}
+    before_then = grown(before_now, _optional(columns), may_rename=may_rename)
+    wanted = {field.name: field for field in ALWAYS if field.name not in table_schema.names}
     source = _fields_of(envelope, "source")
     if source.names:
         wanted[SOURCE] = pa.field(SOURCE, pa.struct(list(source)))
-    wanted[BEFORE] = pa.field(BEFORE, pa.struct(list(grown(before_now, optional))))
-    own = [wanted.pop(field.name, field) for field in table_schema]
-    return pa.schema([*own, *wanted.values()])
+    wanted[BEFORE] = pa.field(BEFORE, pa.struct(list(before_then)))
+    of_row = iter(columns)
+    own = [
+        wanted.pop(field.name, field) if field.name in ENVELOPE_COLUMNS else next(of_row, field)
+        for field in table_schema
+    ]
+    return pa.schema([*own, *of_row, *wanted.values()])
+
+
+class EnvelopeReader:
+    """Reads envelopes as another reader does, with no number of the envelope's own fields.
+
+    A number, or a former name, is for columns of a table, which only rows and `source` become.
+    """
+
+    def __init__(self, inner: WriterReader) -> None:
+        """Bind what reads any records."""
+        self._inner = inner
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """The columns of the schema."""
+        return known_by_name(self._inner.row_schema)
+
+    def read(self, cursors: Cursors) -> tuple[tuple[Piece, ...], Faults]:
+        """Read n records."""
+        pieces, faults = self._inner.read(cursors)
+        return tuple(Piece(each.places, _known_by_name(each.rows)) for each in pieces), faults
+
+
+def known_by_name(envelope: pa.Schema) -> pa.Schema:
+    """Return the columns of envelopes with no number of the envelope's own fields."""
+    return pa.schema(
+        [_unidentified(field, is_part=field.name in _PARTS_OF_TABLES) for field in envelope]
+    )
+
+
+def _known_by_name(rows: pa.RecordBatch) -> pa.RecordBatch:
+    if not rows.schema.names:
+        return rows
+    return pa.RecordBatch.from_arrays(rows.columns, schema=known_by_name(rows.schema))
+
+
+def _unidentified(field: AnyField, *, is_part: bool = False) -> AnyField:
+    type_ = field.type
+    if isinstance(type_, pa.StructType) and not is_part:
+        type_ = pa.struct([_unidentified(inner) for inner in type_])
+    return identified(field.with_type(type_), NO_IDENTITY)
 
 
 class MakeDecoder(Protocol):
@@ -150,6 +203,7 @@ class DebeziumDecoder:
         make_decoder: "MakeDecoder",
         *,
         may_add_columns: bool,
+        may_rename: bool = False,
         reserved: frozenset[str] = frozenset(),
     ) -> None:
         """Bind the decoder of envelopes.
@@ -158,12 +212,14 @@ class DebeziumDecoder:
             table_schema: Columns to make.
             make_decoder: Of envelopes.
             may_add_columns: Propose columns that the table lacks.
+            may_rename: Propose the names, too, that the decoder of envelopes proposes.
             reserved: As `unwrapped_schema`.
 
         """
         self._table_schema = table_schema
         self._make_decoder = make_decoder
         self._may_add_columns = may_add_columns
+        self._may_rename = may_rename
         self._reserved = reserved
         self._envelope = wrapped_schema(table_schema)
         self._growing = make_decoder(self._envelope, may_add_columns=True)
@@ -182,18 +238,23 @@ class DebeziumDecoder:
             return decoded
         if decoded.proposed_schema is not None:
             if self._may_add_columns:
-                wanted = unwrapped_schema(
-                    decoded.proposed_schema, self._table_schema, self._reserved
-                )
-                if not wanted.equals(self._table_schema):
-                    return DecodedValues(decoded.rows, proposed_schema=wanted)
+                wanted = self._wanted(decoded.proposed_schema)
+                if wanted is not None:
+                    return DecodedValues(no_rows(self._table_schema), proposed_schema=wanted)
             decoded = self._pass_over(values, decoded.proposed_schema)
         elif self._may_add_columns and self._lacks_a_column(decoded.rows):
-            wanted = unwrapped_schema(self._envelope, self._table_schema, self._reserved)
-            if not wanted.equals(self._table_schema):
-                rows = no_rows(self._table_schema)
-                return DecodedValues(rows, proposed_schema=wanted)
+            wanted = self._wanted(self._envelope)
+            if wanted is not None:
+                return DecodedValues(no_rows(self._table_schema), proposed_schema=wanted)
         return self._unwrapped(decoded, len(values))
+
+    def _wanted(self, envelope: pa.Schema) -> pa.Schema | None:
+        """Return the columns that such envelopes need; None where the table has them."""
+        wanted = unwrapped_schema(
+            envelope, self._table_schema, self._reserved, may_rename=self._may_rename
+        )
+        changes = needed_changes(self._table_schema, wanted, may_rename=self._may_rename)
+        return wanted if changes else None
 
     def _lacks_a_column(self, rows: pa.RecordBatch) -> bool:
         """Tell whether the table has none for something that these envelopes hold."""

@@ -4,6 +4,9 @@ import pyarrow as pa
 
 from k2i_core.records import KAFKA_COLUMN
 from k2i_core.schema.changes import AddColumn, Change, SchemaDiff, Widen, apply, diff
+from k2i_core.schema.identity import never_called
+
+_OWN_NAMES = frozenset({KAFKA_COLUMN.casefold()})
 
 
 def needed_changes(
@@ -17,7 +20,11 @@ def needed_changes(
     all the same is seen when it is conformed.
     """
     offered = pa.schema(
-        [field for field in writer_schema if field.name.casefold() != KAFKA_COLUMN.casefold()]
+        [
+            never_called(field, _OWN_NAMES)
+            for field in writer_schema
+            if field.name.casefold() not in _OWN_NAMES
+        ]
     )
     changes = diff(table_schema, offered, by_identity=may_rename).changes
     if may_rename:

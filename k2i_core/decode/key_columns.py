@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from k2i_core.decode.arrow import AnyArray
 from k2i_core.decode.conform import Faults
+from k2i_core.decode.contradictions import Judge
 from k2i_core.decode.cursors import Cursors, Rows, numbers_array
 from k2i_core.decode.framing import to_texts
 from k2i_core.decode.isolation import no_rows
@@ -50,6 +51,11 @@ def packed(rows: pa.RecordBatch, column: str) -> pa.RecordBatch:
 def packed_schema(schema: pa.Schema, column: str) -> pa.Schema:
     """Return the one struct column of all columns."""
     return pa.schema([pa.field(column, pa.struct(list(schema)))] if schema.names else [])
+
+
+def packed_judge(judge: Judge, column: str) -> Judge:
+    """Return what judges the fields of the one struct column by the columns that they would be."""
+    return lambda schema_id, columns: judge(schema_id, packed_schema(columns, column))
 
 
 def struct_part(row_schema: pa.Schema, column: str) -> pa.Schema:
@@ -123,8 +129,14 @@ class PackedDecoder:
         return replace(
             decoded,
             rows=packed(decoded.rows, self._column),
-            proposed_schema=None if proposed is None else packed_schema(proposed, self._column),
+            proposed_schema=None if proposed is None else self._packed(proposed),
         )
+
+    def _packed(self, fields: pa.Schema) -> pa.Schema:
+        made = packed_schema(fields, self._column)
+        # A column that is there stays as it is but for its fields.
+        own = [field.with_type(made.field(0).type) for field in self._row_schema]
+        return pa.schema(own) if own else made
 
 
 class PlainKeyDecoder:

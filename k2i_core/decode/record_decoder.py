@@ -101,7 +101,7 @@ class RecordDecoder:
         if self._key is None:
             return self._value.decode(records, "value", VALUE_HEADER)
         keys, places = self._decode_keys(records, self._key)
-        if keys.missing_schema_ids:
+        if keys.missing_schema_ids or keys.breaking is not None:
             return replace(keys, rows=no_rows(self._row_schema))
         if keys.proposed_schema is not None:
             # Before the values, because which keys are bad is not known yet, and of a record with
@@ -131,6 +131,9 @@ class RecordDecoder:
         there = np.flatnonzero(is_there)
         whole = records if is_there.all() else records.take(indices(there))
         decoded = key.part.decode(whole, "key", KEY_HEADER)
+        if (breaking := decoded.breaking) is not None:
+            breaking = replace(breaking, index=int(there[breaking.index]))
+            return replace(decoded, breaking=breaking), there[:0]
         failures = {
             int(there[failure.index]): replace(
                 failure, index=int(there[failure.index]), stage=STAGE_KEY

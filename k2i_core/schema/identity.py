@@ -16,6 +16,7 @@ producers go where their column went.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -86,6 +87,15 @@ def identified(field: AnyField, identity: Identity, *, never_null: bool = False)
     if never_null:
         metadata[_NEVER_NULL_KEY] = b"true"
     return field.with_metadata(metadata) if metadata else field.remove_metadata()
+
+
+def never_called(field: AnyField, names: AbstractSet[str]) -> AnyField:
+    """Return the field without former names that no column of a record may have, in lower case."""
+    known = identity_of(field)
+    kept = tuple(name for name in known.former_names if name.casefold() not in names)
+    if kept == known.former_names:
+        return field
+    return identified(field, Identity(known.identity, kept), never_null=is_never_null(field))
 
 
 def field_id_of(field: AnyField) -> int | None:
@@ -250,21 +260,36 @@ def _renamed_type(table: pa.DataType, writer: pa.DataType, *, by_identity: bool)
 
 
 def known_by(values: Mapping[str, str], table: pa.Schema, renamed: pa.Schema) -> dict[str, str]:
-    """Return what is said of top-level columns under the names that they have in another schema.
+    """Return what is said of columns under the names that they have in another schema.
 
     Args:
-        values: By a column's name, now or once.
+        values: By a column's name, now or once; by names joined with dots for fields of structs.
         table: With the former names.
         renamed: The same columns in the same places.
 
     """
+    return _known_by(values, list(table), list(renamed))
+
+
+def _known_by(values: Mapping[str, str], table: Fields, renamed: Fields) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, other in zip(table, renamed, strict=True):
-        for name in (field.name, *identity_of(field).former_names):
+        inner: dict[str, str] = {}
+        for name in reversed((field.name, *identity_of(field).former_names)):
             if name in values:
                 found[other.name] = values[name]
-                break
+            inner |= below(values, name)
+        if inner and isinstance(field.type, pa.StructType):
+            assert isinstance(other.type, pa.StructType)
+            parts = _known_by(inner, list(field.type), list(other.type))
+            found |= {f"{other.name}.{name}": value for name, value in parts.items()}
     return found
+
+
+def below(values: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return what is said of the fields of a struct, by their own names."""
+    start = f"{name}."
+    return {k.removeprefix(start): value for k, value in values.items() if k.startswith(start)}
 
 
 def relabelled(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

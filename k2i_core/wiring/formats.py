@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import pyarrow as pa
@@ -13,14 +14,11 @@ from k2i_core.config import Pipeline
 from k2i_core.config.format import SCHEMA_FORMATS, SchemaRegistry
 from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.avro_decoder import AvroReader
-from k2i_core.decode.conform import can_hold
 from k2i_core.decode.connect_json import ConnectJsonDecoder
-from k2i_core.decode.contradictions import Contradiction, Judge, contradictions
+from k2i_core.decode.contradictions import Contradiction
 from k2i_core.decode.csv_decoder import CsvDecoder
-from k2i_core.decode.debezium import ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
-from k2i_core.decode.growth import grown
+from k2i_core.decode.debezium import BEFORE, ENVELOPE_PARTS, DebeziumDecoder, unwrapped_schema
 from k2i_core.decode.json_decoder import JsonDecoder, infer_row_schema
-from k2i_core.decode.json_schema import can_hold as json_can_hold
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
 from k2i_core.decode.msgpack_decoder import MsgpackDecoder
 from k2i_core.decode.native_binary import accelerated_reader
@@ -40,7 +38,6 @@ from k2i_core.decode.unusable_schema import UnusableSchemaError
 from k2i_core.errors import ConfigError
 from k2i_core.ingest.ports import Decoder
 from k2i_core.native import find_native
-from k2i_core.pauses import FILE_SCHEMA
 from k2i_core.registry.client import RegistryClient, RegistrySettings
 from k2i_core.registry.schemas import RegistrySchemas
 from k2i_core.schema.evolution import SchemaEvolution
@@ -49,6 +46,8 @@ from k2i_core.schema.registered import NoSuchSchema, SchemaId, SchemaLanguage, W
 from k2i_core.schema.tags import Tagged
 from k2i_core.wiring.csv_dialect import csv_dialect
 from k2i_core.wiring.key_format import KeyFormat
+from k2i_core.wiring.latest_schemas import LatestSchema, latest_schema
+from k2i_core.wiring.schema_rules import SchemaRules
 from k2i_core.wiring.writer_readers import SchemaSettings, WriterReaders
 
 _log = structlog.get_logger(__name__)
@@ -56,22 +55,6 @@ _log = structlog.get_logger(__name__)
 _NO_COLUMNS = pa.schema([])
 
 _TEXTS = frozenset({"string", "raw"})
-
-
-@dataclass(frozen=True, slots=True)
-class LatestSchema:
-    """What a registry's subject, or the schema file, says of the rows now.
-
-    Attributes:
-        source: Subject or file, for people.
-        columns: None where there are none.
-        problem: Why there are none.
-    """
-
-    source: str
-    schema_id: SchemaId | None = None
-    columns: pa.Schema | None = None
-    problem: str | None = None
 
 
 class Formats:
@@ -102,6 +85,7 @@ class Formats:
                     format_.schema_file,
                     "format.schema_file",
                     has_connect_types=format_.envelope is not None,
+                    is_envelope=format_.envelope is not None,
                 ),
                 self._accelerate,
             )
@@ -161,45 +145,33 @@ class Formats:
 
     def make_decoder(self, row_schema: pa.Schema) -> Decoder:
         """Return a decoder of records for the current columns."""
-        may_add_columns = self._pipeline.table.schema_evolution is not SchemaEvolution.STRICT
-        return self._record_decoder(row_schema, may_add_columns=may_add_columns)
+        return self._record_decoder(row_schema, may_add_columns=self._rules.may_add_columns)
 
     def judge_schemas(self, accepted: frozenset[str]) -> None:
         """Let decoders stop at schemas that break the table, but for those that are accepted."""
         self._accepted = accepted
 
-    def _judge(self, row_schema: pa.Schema) -> Judge | None:
-        """Return what finds schemas that no allowed change makes fit."""
+    @property
+    def _rules(self) -> SchemaRules:
         table = self._pipeline.table
-        accepted = self._accepted
-        if table.on_breaking_change == "dead_letter" or accepted is None:
-            return None
-        may_add_columns = table.schema_evolution is not SchemaEvolution.STRICT
-        known: dict[tuple[SchemaId | None, tuple[str, ...]], str | None] = {}
-
-        def judge(schema_id: SchemaId | None, columns: pa.Schema) -> str | None:
-            if str(FILE_SCHEMA if schema_id is None else schema_id) in accepted:
-                return None
-            key = schema_id, tuple(columns.names)
-            if key not in known:
-                after = row_schema
-                if may_add_columns:
-                    after = grown(row_schema, columns, may_rename=self.may_rename)
-                found = self.contradictions(after, columns)
-                known[key] = "; ".join(map(str, found)) or None
-            return known[key]
-
-        return judge
+        return SchemaRules(
+            may_add_columns=table.schema_evolution is not SchemaEvolution.STRICT,
+            may_rename=self.may_rename,
+            accepted=None if table.on_breaking_change == "dead_letter" else self._accepted,
+        )
 
     @property
     def may_rename(self) -> bool:
         """Whether columns are known under other names, and get them."""
-        # Transforms and privacy name the records' columns, and would not follow. Of an envelope,
-        # two places would have to agree on the new name.
+        # Transforms and privacy name the records' columns, and would not follow.
         pipeline = self._pipeline
         has_steps = bool(pipeline.transforms) or pipeline.privacy is not None
-        is_full = pipeline.table.schema_evolution is SchemaEvolution.FULL
-        return is_full and not has_steps and not self._has_envelope
+        return pipeline.table.schema_evolution is SchemaEvolution.FULL and not has_steps
+
+    @property
+    def key_column(self) -> str | None:
+        """The column that keys are; None where they are none."""
+        return None if self._keys is None else self._keys.column
 
     def describe_registry(self) -> str | None:
         """Ask the registry once, and say what it answers; None without a registry.
@@ -221,7 +193,7 @@ class Formats:
         known = self._known_value_schema()
         if known is None or self._keys is None:
             return known
-        key = self._keys.known_schema(self._subjects("key", self._pipeline.format.key_message))
+        key = self._keys.known_schema(self._key_subjects)
         return None if key is None else united_schema(known, self._keys.column, key, None)
 
     def _known_value_schema(self) -> pa.Schema | None:
@@ -252,56 +224,48 @@ class Formats:
                 message = f"format.schema_file={self._pipeline.format.schema_file}: {error}"
                 raise ConfigError(message) from error
             return [LatestSchema(f"file {self._pipeline.format.schema_file}", None, columns)]
-        subjects = self._subjects("value", self._pipeline.format.message)
-        return [self._latest_schema(readers, subject) for subject in subjects]
-
-    def _latest_schema(self, readers: WriterReaders, subject: str) -> LatestSchema:
         assert self._schemas is not None
-        source = f"subject {subject}"
-        schema = self._schemas.latest(subject)
-        if schema is None:
-            return LatestSchema(source, problem="the registry has no schema of this subject")
-        try:
-            return LatestSchema(source, schema.schema_id, self._table_columns(readers, schema))
-        except UnusableSchemaError as error:
-            return LatestSchema(source, schema.schema_id, problem=str(error))
+        return [
+            latest_schema(self._schemas, subject, partial(self._table_columns, readers))
+            for subject in self._subjects("value", self._pipeline.format.message)
+        ]
+
+    def latest_key_schemas(self) -> list[LatestSchema]:
+        """Return what the schema file, or each subject of the topics, says of the keys now.
+
+        Raises:
+            UnavailableError, ConfigError: As `known_row_schema`.
+
+        """
+        return [] if self._keys is None else self._keys.latest_schemas(self._key_subjects)
 
     def _table_columns(self, readers: WriterReaders, schema: WriterSchema) -> pa.Schema:
         columns = readers.columns_of(schema)
         if not self._has_envelope:
             return columns
-        unwrapped = unwrapped_schema(columns, _NO_COLUMNS)
+        unwrapped = unwrapped_schema(columns, _NO_COLUMNS, may_rename=self.may_rename)
         if not unwrapped.names:
             message = "the schema is of no envelope: it has no struct after or before"
             raise UnusableSchemaError(message)
         return unwrapped
 
     def contradictions(
-        self, table_schema: pa.Schema, columns: pa.Schema
+        self, table_schema: pa.Schema, columns: pa.Schema, *, of_keys: bool
     ) -> tuple[Contradiction, ...]:
         """Return what no record of a writer's schema could fill of the table's columns."""
-        is_json = self._pipeline.format.value == "json_schema"
-        return contradictions(
-            table_schema,
-            columns,
-            self._time_formats(),
-            json_can_hold if is_json else can_hold,
-            by_identity=self.may_rename,
-        )
+        format_, formats = self._pipeline.format, self._pipeline.time_formats()
+        language = format_.key if of_keys else format_.value
+        if self._has_envelope:
+            formats |= {f"{BEFORE}.{column}": spelled for column, spelled in formats.items()}
+        return self._rules.contradictions(table_schema, columns, formats, language)
 
-    def _time_formats(
-        self, table_schema: pa.Schema | None = None, row_schema: pa.Schema | None = None
-    ) -> dict[str, str]:
+    def _time_formats(self, table_schema: pa.Schema, row_schema: pa.Schema) -> dict[str, str]:
         """Return the formats of columns, by what they are called in records, or in envelopes."""
-        key_column = self._pipeline.format.key_column_name
         formats = self._pipeline.time_formats()
-        formats = {column: spelled for column, spelled in formats.items() if column != key_column}
-        if table_schema is None or row_schema is None:
-            return formats
-        if not self._has_envelope:
-            return known_by(formats, table_schema, row_schema)
-        parts = [part for part in ENVELOPE_PARTS if part in row_schema.names]
-        return {f"{part}.{c}": spelled for part in parts for c, spelled in formats.items()}
+        if self._has_envelope:
+            own = formats.items()
+            formats = {f"{part}.{c}": spelled for part in ENVELOPE_PARTS for c, spelled in own}
+        return known_by(formats, table_schema, row_schema)
 
     def row_schema_of(self, records: pa.RecordBatch) -> pa.Schema:
         """Return the columns that n first records need; none when they tell nothing.
@@ -317,7 +281,7 @@ class Formats:
         value = self._known_value_schema() or self._value_columns(whole)
         if self._keys is None or not value.names:
             return value
-        key = self._keys.make(_NO_COLUMNS, may_add_columns=True)
+        key = self._keys.make(_NO_COLUMNS, self._rules, may_add_columns=True)
         decoder = RecordDecoder(_NO_COLUMNS, Part(RawDecoder()), key)
         found = self._columns_found(decoder, whole)
         return united_schema(value, self._keys.column, found, None)
@@ -346,7 +310,7 @@ class Formats:
             strict = self._value_decoder(rest, may_add_columns=False)
             reserved = frozenset({name.casefold()})
             part = replace(part, decoder=ReservingDecoder(part.decoder, strict, reserved))
-        key = self._keys.make(row_schema, may_add_columns=may_add_columns)
+        key = self._keys.make(row_schema, self._rules, may_add_columns=may_add_columns)
         return RecordDecoder(row_schema, part, key)
 
     def _value_part(self, row_schema: pa.Schema, *, may_add_columns: bool) -> Part:
@@ -362,7 +326,11 @@ class Formats:
         key_column = self._pipeline.format.key_column_name
         reserved = frozenset({key_column.casefold()} if key_column else ())
         return DebeziumDecoder(
-            row_schema, self._decoder, may_add_columns=may_add_columns, reserved=reserved
+            row_schema,
+            self._decoder,
+            may_add_columns=may_add_columns,
+            may_rename=self.may_rename,
+            reserved=reserved,
         )
 
     @property
@@ -372,8 +340,9 @@ class Formats:
     def _decoder(  # noqa: PLR0911 - one return a format
         self, row_schema: pa.Schema, *, may_add_columns: bool
     ) -> ValueDecoder:
+        format_, rules = self._pipeline.format.value, self._rules
         time_formats = self._time_formats(row_schema, row_schema)
-        match self._pipeline.format.value:
+        match format_:
             case "json":
                 plain = self._json_decoder(row_schema, may_add_columns=may_add_columns)
                 if not self._has_envelope:
@@ -408,8 +377,8 @@ class Formats:
                     self._schemas,
                     self._readers.columns_of,
                     may_add_columns=may_add_columns,
-                    may_rename=self.may_rename,
-                    judge=self._judge(row_schema),
+                    may_rename=rules.may_rename,
+                    judge=rules.judge(row_schema, time_formats, format_),
                     make_renamed=lambda renamed: self._json_decoder(
                         renamed, table_schema=row_schema, may_add_columns=False
                     ),
@@ -422,9 +391,9 @@ class Formats:
                     self.writer_schemas,
                     readers.make,
                     may_add_columns=may_add_columns,
-                    may_rename=self.may_rename,
+                    may_rename=rules.may_rename,
                     time_formats=time_formats,
-                    judge=self._judge(row_schema),
+                    judge=rules.judge(row_schema, time_formats, format_),
                 )
 
     def _json_decoder(
@@ -459,6 +428,10 @@ class Formats:
         if not self._is_failure_reported:
             self._is_failure_reported = True
             _log.warning("native decoding failed, decoding in Python", reason=reason)
+
+    @property
+    def _key_subjects(self) -> list[str]:
+        return self._subjects("key", self._pipeline.format.key_message)
 
     def _subjects(self, part: str, record: str | None) -> list[str]:
         """Return the subjects of values or keys, which are such records."""

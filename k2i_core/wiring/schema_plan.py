@@ -13,7 +13,8 @@ from k2i_core.iceberg.tables import load_if_exists
 from k2i_core.schema.changes import AddColumn, SchemaDiff, apply, diff, path_text
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.registered import SchemaId
-from k2i_core.wiring.formats import Formats, LatestSchema
+from k2i_core.wiring.formats import Formats
+from k2i_core.wiring.latest_schemas import LatestSchema
 from k2i_core.wiring.record_columns import RecordColumns, without_kafka
 from k2i_core.wiring.settings import catalog_opener, declared_schema
 
@@ -86,13 +87,16 @@ def plan_table(pipeline: Pipeline, clock: Clock) -> TablePlan:
         wanted = records.to_table(declared)
         changes = _declared_changes(columns, wanted, evolution, is_empty=is_empty)
         sources.append(SourcePlan(DECLARED, None, changes))
+    newest = (*formats.latest_schemas(), *formats.latest_key_schemas())
     # Before any record is read, a table that is not there is created as declared.
     if records.transforms is None:
         base = declared if columns is None else columns
-        sources += [_source_plan(formats, base, s, evolution) for s in formats.latest_schemas()]
+        sources += [_source_plan(formats, base, each, evolution) for each in newest]
         return TablePlan(table is not None, tuple(sources))
     base = declared if table is None else records.of_table(table)
-    for latest in formats.latest_schemas():
+    for latest in newest:
+        if base is None and latest.of_keys:
+            continue  # The transforms' columns do not follow from keys alone.
         plan = _source_plan(formats, base, latest, evolution)
         if latest.columns is not None:
             # The table's columns follow from the records', which stand in no table themselves.
@@ -130,12 +134,18 @@ def _declared_changes(
 
 
 def _source_plan(
-    formats: Formats, columns: pa.Schema | None, latest: LatestSchema, evolution: SchemaEvolution
+    formats: Formats,
+    table_schema: pa.Schema | None,
+    latest: LatestSchema,
+    evolution: SchemaEvolution,
 ) -> SourcePlan:
     if latest.columns is None:
         return SourcePlan(latest.source, latest.schema_id, problem=latest.problem)
-    if columns is None:
+    if table_schema is None:
         return SourcePlan(latest.source, latest.schema_id, _created(latest.columns))
+    # A schema of keys says nothing of the other columns, nor one of values of the keys'.
+    key_column, of_keys = formats.key_column, latest.of_keys
+    columns = pa.schema([f for f in table_schema if (f.name == key_column) is of_keys])
     may_rename = formats.may_rename
     wanted = SchemaDiff(needed_changes(columns, latest.columns, may_rename=may_rename))
     refused = {change for change in wanted.changes if SchemaDiff((change,)).refusals(evolution)}
@@ -152,7 +162,7 @@ def _source_plan(
     ]
     breaking = [
         PlannedChange(each.path, str(each), PlanVerdict.BREAKING)
-        for each in formats.contradictions(apply(columns, allowed), latest.columns)
+        for each in formats.contradictions(apply(columns, allowed), latest.columns, of_keys=of_keys)
     ]
     return SourcePlan(latest.source, latest.schema_id, (*changes, *breaking))
 

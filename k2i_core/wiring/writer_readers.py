@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.connect_types import with_logical_types
+from k2i_core.decode.debezium import EnvelopeReader, known_by_name
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.key_columns import PackedReader, with_avro_column
 from k2i_core.decode.proto_decoder import ProtoReader
@@ -38,6 +39,7 @@ class SchemaSettings:
         file: The schema of all records; None where records name theirs.
         setting: That names the file, for messages.
         has_connect_types: Whether Avro's schemas say more in the names of Kafka Connect.
+        is_envelope: Whether records are Debezium's envelopes.
         column: Of keys: what they are, as this one column. None: fields are columns.
     """
 
@@ -47,6 +49,7 @@ class SchemaSettings:
     setting: str
     column: str | None = None
     has_connect_types: bool = False
+    is_envelope: bool = False
 
 
 class WriterReaders:
@@ -96,7 +99,10 @@ class WriterReaders:
 
         """
         if (known := self._readers.get(schema)) is None:
-            known = self._readers[schema] = self._new(schema)
+            known = self._new(schema)
+            if self._settings.is_envelope:
+                known = EnvelopeReader(known)
+            self._readers[schema] = known
         self._tell_of(schema)
         return known
 
@@ -129,7 +135,8 @@ class WriterReaders:
         if schema.language is SchemaLanguage.JSON_SCHEMA:
             self._check_language(schema)
             self._tell_of(schema)
-            return columns_of(schema)
+            columns = columns_of(schema)
+            return known_by_name(columns) if self._settings.is_envelope else columns
         return self.make(schema).row_schema
 
     def _tell_of(self, schema: WriterSchema) -> None:

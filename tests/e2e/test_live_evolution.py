@@ -1,9 +1,9 @@
 """A table follows its producers while they write and others read.
 
 Goal: two workers in the middle of ingestion take a rename, a wider type and a new field, inside of
-a list too, from producers of an older and a newer schema at once; rows that are not committed yet
-are shown under the new names, those from before the change too; nothing is lost, doubled or set
-aside.
+a list and of the key too, from producers of an older and a newer schema at once; rows that are not
+committed yet are shown under the new names, those from before the change too; nothing is lost,
+doubled or set aside.
 Method: Avro through a real registry, two worker processes that commit once a minute, the union read
 beside them, and three readers at the end.
 """
@@ -20,7 +20,7 @@ from k2i_core.schema.identity import identity_of
 from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import ended, eventually, write_pipeline
 from tests.integration.parquet.readers import READERS
-from tests.property.evolving_topics import Field, Row, Tree, avro_version
+from tests.property.evolving_topics import Field, Row, Tree, Version, avro_version
 
 PARTITIONS = 2
 
@@ -37,10 +37,16 @@ def fields(*, is_newer: bool) -> Row:
     )
 
 
+def key_fields(*, is_newer: bool) -> Row:
+    names = ("no", "number") if is_newer else ("no",)
+    return (Field(0, names, "long", "one", False),)
+
+
 def shown(number: int, *, is_newer: bool) -> dict[str, Any]:
     customer = 2**40 + number if is_newer else number
     note = f"n{number}" if is_newer else None
-    return {"id": number, "customer": customer, "items": [{"article": "a"}], "note": note}
+    row = {"id": number, "customer": customer, "items": [{"article": "a"}], "note": note}
+    return {**row, "_key": {"number": number}}
 
 
 def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
@@ -48,11 +54,15 @@ def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
 ) -> None:
     name = topic(partition_count=PARTITIONS)
     versions = {newer: avro_version(fields(is_newer=newer)) for newer in (False, True)}
+    keys = {newer: avro_version(key_fields(is_newer=newer)) for newer in (False, True)}
     with SchemaRegistryClient({"url": registry.url}) as client:
-        ids = {
-            newer: client.register_schema(f"{name}-value", Schema(versions[newer].text, "AVRO"))
-            for newer in (False, True)
-        }
+
+        def register(part: str, of: dict[bool, Version]) -> dict[bool, bytes]:
+            subject = f"{name}-{part}"
+            ids = [client.register_schema(subject, Schema(of[n].text, "AVRO")) for n in (0, 1)]
+            return {bool(n): b"\0" + number.to_bytes(4, "big") for n, number in enumerate(ids)}
+
+        frames, key_frames = register("value", versions), register("key", keys)
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
 
     def send(number: int, *, is_newer: bool) -> dict[str, Any]:
@@ -60,9 +70,9 @@ def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
         tree: Tree = {0: number, 1: row["customer"], 2: [{3: "a"}]}
         if is_newer:
             tree[5] = row["note"]
-        frame = b"\0" + ids[is_newer].to_bytes(4, "big")
-        value = frame + versions[is_newer].encode(tree)
-        producer.produce(name, value, partition=number % PARTITIONS)
+        value = frames[is_newer] + versions[is_newer].encode(tree)
+        key = key_frames[is_newer] + keys[is_newer].encode({0: number})
+        producer.produce(name, value, key, partition=number % PARTITIONS)
         return row
 
     pipeline = write_pipeline(
@@ -71,7 +81,7 @@ def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
         name,
         max_age="60s",
         changes={
-            "format": {"value": "avro", "schema_registry": {"url": registry.url}},
+            "format": {"value": "avro", "key": "avro", "schema_registry": {"url": registry.url}},
             "table": {
                 "identifier": "e2e.live",
                 "schema_evolution": "full",
@@ -102,6 +112,7 @@ def test_two_workers_follow_a_rename_while_older_producers_and_readers_go_on(
 
             eventually(lambda: len(seen()) == len(expected))
             assert "client" in seen()[0]
+            assert seen()[0]["_key"] == {"no": 0}
             expected += [send(number, is_newer=number % 3 == 0) for number in range(20, 50)]
             assert producer.flush(30) == 0
             eventually(lambda: len(seen()) == len(expected))

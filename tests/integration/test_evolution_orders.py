@@ -3,13 +3,15 @@
 Goal: whatever happens to a record type, and in whatever order records of its versions come, each
 of them is read as it was written, from the column that its field has by now.
 Method: versions of a record type by random steps (added, dropped, renamed, widened, optional,
-moved, at every depth), records of all versions in random order, decoded and written by two workers
-that each know the table as they last saw it, committed to a real table, and read by PyIceberg,
-DuckDB and Polars. A few examples in the suite; `make soak` goes on for as long as it is told.
+moved, at every depth), as values, as keys and inside of Debezium's envelopes, records of all
+versions in random order, decoded and written by two workers that each know the table as they last
+saw it, committed to a real table, and read by PyIceberg, DuckDB and Polars. A few examples in the
+suite; `make soak` goes on for as long as it is told.
 """
 
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,24 +24,38 @@ from pyiceberg.catalog import Catalog
 
 from k2i_core.clock import SystemClock
 from k2i_core.decode.avro_decoder import AvroReader
+from k2i_core.decode.debezium import (
+    BEFORE,
+    ENVELOPE_COLUMNS,
+    DebeziumDecoder,
+    EnvelopeReader,
+    known_by_name,
+)
 from k2i_core.decode.json_decoder import JsonDecoder
 from k2i_core.decode.json_schema import columns_of
 from k2i_core.decode.json_schema_decoder import JsonSchemaDecoder
+from k2i_core.decode.key_columns import (
+    PackedDecoder,
+    PackedReader,
+    struct_part,
+    with_avro_column,
+)
 from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import read_descriptors
+from k2i_core.decode.record_decoder import ValueDecoder
 from k2i_core.decode.schema_decoder import SchemaDecoder, WriterReader
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.data_files import DataFileMaker
 from k2i_core.iceberg.tables import TableSettings, create_or_adopt, evolve
 from k2i_core.iceberg.write_targets import write_target
-from k2i_core.ingest.ports import Decoder
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.records import KAFKA_COLUMN, KAFKA_TYPE
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.registered import WriterSchema
 from k2i_core.wiring.record_columns import without_kafka
 from tests.integration.parquet.readers import READERS
+from tests.property.evolving_envelopes import Envelopes, in_envelopes
 from tests.property.evolving_topics import (
     PROTO_FILE,
     Evolution,
@@ -72,37 +88,53 @@ class Schemas(dict[int, WriterSchema]):
         return self.get(schema_id)
 
 
-def make_decoder(language: str, row_schema: pa.Schema, schemas: Schemas) -> Decoder:
-    options: dict[str, Any] = {"may_add_columns": True, "may_rename": True}
-    if language == "json_schema":
-        return JsonSchemaDecoder(
-            JsonDecoder(row_schema, may_add_columns=True),
+KEY = "_key"
+SHAPES = ("value", "envelope", "key")
+MakeDecoder = Callable[[pa.Schema], ValueDecoder]
+
+
+def decoders(shape: str, language: str, schemas: Schemas) -> MakeDecoder:
+    """As the wiring makes them of a pipeline file; a key's are for its column alone."""
+
+    def make_reader(schema: WriterSchema) -> WriterReader:
+        if language == "avro":
+            reader = AvroReader(with_avro_column(schema, KEY) if shape == "key" else schema)
+        else:
+            compiled = read_descriptors(bytes.fromhex(schema.text), PROTO_FILE)
+            reader = ProtoReader(compiled, None, is_framed=True)
+            reader = PackedReader(reader, KEY) if shape == "key" else reader
+        return EnvelopeReader(reader) if shape == "envelope" else reader
+
+    def make(row_schema: pa.Schema, *, may_add_columns: bool = True) -> ValueDecoder:
+        options: dict[str, Any] = {"may_add_columns": may_add_columns, "may_rename": True}
+        if language != "json_schema":
+            return SchemaDecoder(row_schema, schemas, make_reader, **options)
+        fields = struct_part(row_schema, KEY) if shape == "key" else row_schema
+        decoder = JsonSchemaDecoder(
+            JsonDecoder(fields, may_add_columns=may_add_columns),
             schemas,
-            columns_of,
+            lambda s: known_by_name(columns_of(s)) if shape == "envelope" else columns_of(s),
             make_renamed=JsonDecoder,
             **options,
         )
-    make_reader = AvroReader if language == "avro" else proto_reader
-    return SchemaDecoder(row_schema, schemas, make_reader, **options)
+        return PackedDecoder(decoder, KEY, row_schema) if shape == "key" else decoder
 
+    def make_unwrapping(row_schema: pa.Schema) -> ValueDecoder:
+        return DebeziumDecoder(row_schema, make, may_add_columns=True, may_rename=True)
 
-def proto_reader(schema: WriterSchema) -> WriterReader:
-    compiled = read_descriptors(bytes.fromhex(schema.text), PROTO_FILE)
-    return ProtoReader(compiled, None, is_framed=True)
+    return make_unwrapping if shape == "envelope" else make
 
 
 class Worker:
     """Decodes and writes by the table as it last saw it."""
 
-    def __init__(self, catalog: Catalog, name: str, language: str, schemas: Schemas) -> None:
-        self.catalog, self.name = catalog, name
-        self.language, self.schemas = language, schemas
+    def __init__(self, catalog: Catalog, name: str, make: MakeDecoder) -> None:
+        self.catalog, self.name, self.make = catalog, name, make
         self._load()
 
     def _load(self) -> None:
         self.table = self.catalog.load_table(self.name)
-        columns = without_kafka(table_columns(self.table))
-        self.decoder = make_decoder(self.language, columns, self.schemas)
+        self.decoder = self.make(without_kafka(table_columns(self.table)))
 
     def take(self, values: pa.BinaryArray, stem: str) -> None:
         while (decoded := self.decoder.decode(values)).proposed_schema is not None:
@@ -123,52 +155,73 @@ class Worker:
                 append.append_data_file(maker.make(table, file))
 
 
-def run_example(catalog: Catalog, name: str, language: str, random: Random) -> None:
+Change = tuple[str, Tree | None, Tree]
+"""What a record says: the operation, the row before, and the row that it becomes."""
+
+
+def run_example(catalog: Catalog, name: str, shape: str, language: str, random: Random) -> None:
     rows = Evolution(random).run(random.randint(2, 5))
     versions = [LANGUAGES[language](row) for row in rows]
-    schemas = Schemas(
-        {n: WriterSchema(n, version.language, version.text) for n, version in enumerate(versions)}
-    )
-    produced: list[Tree] = []
+    written: list[Version] | list[Envelopes] = versions
+    if shape == "envelope":
+        written = [in_envelopes(version) for version in versions]
+    schemas = Schemas({n: WriterSchema(n, v.language, v.text) for n, v in enumerate(written)})
+    produced: list[Change] = []
     batches: list[pa.Array] = []
     for _ in range(random.randint(2, 5)):
         values: list[bytes] = []
         for _ in range(random.randint(1, 8)):
             number = random.randrange(len(versions))
             tree = random_tree(random, rows[number]) | {0: len(produced)}
-            produced.append(as_shown(tree, rows[number]))
-            frame = b"\0" + number.to_bytes(4, "big")
-            values.append(frame + versions[number].encode(tree))
+            op, before = "c", None
+            if shape == "envelope" and (op := random.choice("cud")) != "c":
+                before = tree if op == "d" else random_tree(random, rows[number]) | {0: 0}
+            shown_before = None if before is None else as_shown(before, rows[number])
+            produced.append((op, shown_before, as_shown(tree, rows[number])))
+            frame, version = b"\0" + number.to_bytes(4, "big"), written[number]
+            if isinstance(version, Envelopes):
+                values.append(frame + version.encode(op, before, None if op == "d" else tree))
+            else:
+                values.append(frame + version.encode(tree))
         batches.append(pa.array(values, pa.binary()))
 
-    first = make_decoder(language, pa.schema([]), schemas).decode(batches[0])
+    make = decoders(shape, language, schemas)
+    first = make(pa.schema([])).decode(batches[0])
     assert first.proposed_schema is not None
     create_or_adopt(catalog, name, first.proposed_schema, TableSettings(), FULL)
-    workers = [Worker(catalog, name, language, schemas) for _ in range(2)]
+    workers = [Worker(catalog, name, make) for _ in range(2)]
     for number, batch in enumerate(batches):
         random.choice(workers).take(batch, f"1-0-1-{number}")
 
     keys = {each_name: each.key for each in all_fields(rows) for each_name in each.names}
     table = catalog.load_table(name)
-    assert_no_field_twice(without_kafka(table_columns(table)), keys)
+    columns = without_kafka(table_columns(table))
+    before_columns = struct_part(columns, BEFORE)
+    assert_no_field_twice(before_columns, keys)
+    assert_no_field_twice([field for field in columns if field.name != BEFORE], keys)
+    if before_columns.names:
+        assert set(before_columns.names) == set(columns.names) - set(ENVELOPE_COLUMNS)
     for reader, read in READERS.items():
-        shown = [
-            keyed({k: v for k, v in row.items() if k != "_kafka"}, keys)
-            for row in read(table, None)
-        ]
-        shown.sort(key=lambda tree: tree[0])
+        shown = sorted((change_of(row, keys) for row in read(table, None)), key=lambda c: c[2][0])
         # PyIceberg shows a null list or map with structs inside as empty, whoever wrote the file.
         clean = without_empty if reader == "pyiceberg" else list
         assert clean(shown) == clean(produced), reader
 
 
+def change_of(row: dict[str, Any], keys: dict[str, int]) -> Change:
+    columns = row.get(KEY) or row
+    own = {k: v for k, v in columns.items() if k not in (*ENVELOPE_COLUMNS, KAFKA_COLUMN)}
+    before = row.get(BEFORE)
+    return row.get("__op", "c"), before and keyed(before, keys), keyed(own, keys)
+
+
 def without_empty(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_empty(inner) for key, inner in value.items() if inner not in ([], {})}
-    return [without_empty(inner) for inner in value] if isinstance(value, list) else value
+    return [without_empty(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def assert_no_field_twice(columns: pa.Schema, keys: dict[str, int]) -> None:
+def assert_no_field_twice(columns: Any, keys: dict[str, int]) -> None:
     found: list[int] = []
 
     def look(fields: Any) -> None:
@@ -200,13 +253,14 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@settings(max_examples=4)
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_was_produced_is_what_three_readers_read(
-    catalog: Catalog, language: str, seed: int
+    catalog: Catalog, shape: str, language: str, seed: int
 ) -> None:
-    name = f"evolution.{language}_{time.monotonic_ns()}"
-    run_example(catalog, name, language, Random(seed))
+    name = f"evolution.{shape}_{language}_{time.monotonic_ns()}"
+    run_example(catalog, name, shape, language, Random(seed))
 
 
 @pytest.mark.soak
@@ -216,7 +270,7 @@ def test_what_was_produced_is_read_for_as_long_as_told(
     deadline = time.monotonic() + soak_seconds
     number = 0
     while time.monotonic() < deadline:
-        for language in LANGUAGES:
+        for shape, language in product(SHAPES, LANGUAGES):
             number += 1
-            name = f"evolution.soak_{language}_{number}"
-            run_example(catalog, name, language, Random(f"{seed} {name}"))
+            name = f"evolution.soak_{shape}_{language}_{number}"
+            run_example(catalog, name, shape, language, Random(f"{seed} {name}"))

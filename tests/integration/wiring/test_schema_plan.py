@@ -47,7 +47,7 @@ class Orders:
         }
 
     def write(self, fields: list[dict[str, Any]], **table: Any) -> Path:
-        record = {"type": "record", "name": "Order", "fields": fields}
+        record = {"type": "record", "name": "Written", "fields": fields}
         (self.directory / "order.avsc").write_text(json.dumps(record))
         path = self.directory / "orders.yaml"
         document = {**self.document, "table": {**self.document["table"], **table}}
@@ -55,8 +55,8 @@ class Orders:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def create(self) -> None:
-        pipeline = load_pipeline(self.write(FIELDS_OF_ITEMS, columns=COLUMNS))
+    def create(self, columns: list[dict[str, Any]] = COLUMNS) -> None:
+        pipeline = load_pipeline(self.write(FIELDS_OF_ITEMS, columns=columns))
         declared = pipeline.declared_columns()
         assert declared is not None
         create_or_adopt(
@@ -155,4 +155,53 @@ def test_people_read_a_line_a_change(orders: Orders) -> None:
         f"file {orders.directory / 'order.avsc'}:",
         "  allowed   add column channel string",
         "  breaking  id: the table requires it, the records lack it",
+    ]
+
+
+def test_keys_are_planned_by_their_own_schema_and_say_nothing_of_the_values(
+    orders: Orders,
+) -> None:
+    file = orders.directory / "key.avsc"
+    region = {"name": "region", "aliases": ["area"], "type": "string"}
+    file.write_text(json.dumps({"type": "record", "name": "Key", "fields": [region]}))
+    orders.document["format"] |= {"key": "avro", "key_schema_file": str(file)}
+    key = {"name": "_key", "type": "struct<area: string>", "required": True}
+    orders.create([*COLUMNS, key])
+
+    code, document = orders.plan(FIELDS_OF_ITEMS, schema_evolution="full")
+
+    assert code == 0
+    assert [source["source"] for source in document["sources"]][1:] == [f"file {file}"]
+    assert changes(document) == []
+    assert changes(document, 1) == [("allowed", "rename _key.area to region")]
+    assert changes(orders.plan(FIELDS_OF_ITEMS)[1], 1) == [
+        ("allowed", "add column _key.region string")
+    ]
+
+
+def test_a_rename_inside_of_envelopes_is_planned_for_the_row_and_for_what_was_before(
+    orders: Orders,
+) -> None:
+    orders.document["format"]["envelope"] = "debezium"
+    at = [{"name": "__op", "type": "string"}, {"name": "__ts_ms", "type": "long"}]
+    before = {"name": "__before", "type": "struct<id: long, quantity: int>"}
+    orders.create([*COLUMNS[:2], *at, before])
+    pieces = {"name": "pieces", "aliases": ["quantity"], "type": "long"}
+    row = {"type": "record", "name": "Order", "fields": [FIELDS[0], pieces]}
+
+    code, document = orders.plan(
+        [
+            {"name": "before", "type": ["null", row]},
+            {"name": "after", "type": ["null", "Order"]},
+            {"name": "op", "type": "string"},
+        ],
+        schema_evolution="full",
+    )
+
+    assert code == 0
+    assert changes(document) == [
+        ("allowed", "rename quantity to pieces"),
+        ("allowed", "widen quantity from int to long"),
+        ("allowed", "rename __before.quantity to pieces"),
+        ("allowed", "widen __before.quantity from int to long"),
     ]

@@ -162,6 +162,15 @@ def test_a_required_key_is_there() -> None:
     ]
 
 
+def test_a_required_key_stays_required_when_it_gets_a_field() -> None:
+    struct = pa.struct([pa.field("id", pa.int64())])
+    growing = json_keys(struct, may_add_columns=True, required=True)
+    found = growing.decode(records((b'{"id": 1, "region": "eu"}', b"{}"))).proposed_schema
+    assert found is not None
+    wider = pa.struct([("id", pa.int64()), ("region", pa.string())])
+    assert found.field("_key") == pa.field("_key", wider, nullable=False)
+
+
 PLAIN: list[tuple[str, pa.DataType, list[bytes], list[Any], list[bytes]]] = [
     ("raw", pa.binary(), [b"", b"\xff"], [b"", b"\xff"], []),
     ("string", pa.string(), [b"", "é".encode()], ["", "é"], [b"\xff"]),
