@@ -18,7 +18,7 @@ TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native wheel demo test check bench soak sanitize lock clean
+.PHONY: help setup native wheel demo test check bench soak fuzz sanitize lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -60,6 +60,13 @@ test: setup ## Every test, on real services that it starts and stops itself
 soak: setup ## The long versions: random seeds and kills for SECONDS (default 600)
 	$(BIN)/python -m tests.simulation.soak --seconds $(SECONDS)
 	$(BIN)/python -m pytest tests/e2e tests/property tests/integration/test_evolution_orders.py -m soak --soak-seconds $(SECONDS) --timeout 0
+
+fuzz: ## The native readers under cargo fuzz, each for SECONDS; needs cargo, cargo-fuzz and g++
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is needed: cargo install cargo-fuzz"; exit 2; }
+	cd native && for target in json avro protobuf; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(SECONDS) -dict=fuzz/words.dict \
+			-max_len=500 -timeout=10 -print_final_stats=1 || exit 1; \
+	done
 
 SANITIZED := $(CURDIR)/$(VENV)/sanitized
 TRIPLE = $(shell rustc -vV | sed -n "s|host: ||p")

@@ -3,8 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-use pyo3::FromPyObject;
-
 use crate::binary::{self, Bytes, push_symbol, push_text};
 use crate::columns::{Column, Object, Uncertain, Values, certain};
 use crate::json::leaves::{self, MICROSECONDS_OF_DAY};
@@ -12,13 +10,13 @@ use crate::json::leaves::{self, MICROSECONDS_OF_DAY};
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
 /// What Python says of a type; its words are those of `AvroPlan`.
-#[derive(FromPyObject)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Plan {
-    kind: String,
-    logical: Option<String>,
-    byte_count: usize,
-    symbols: Vec<String>,
-    parts: Vec<Plan>,
+    pub kind: String,
+    pub logical: Option<String>,
+    pub byte_count: usize,
+    pub symbols: Vec<String>,
+    pub parts: Vec<Plan>,
 }
 
 /// A type whose values come next.

@@ -113,25 +113,31 @@ pub struct Object {
 }
 
 pub struct Names {
-    /// Each name as it is spelled most often: in quotes, without escapes.
-    pub quoted: Vec<Vec<u8>>,
+    /// Each name as it is spelled most often: in quotes, without escapes; none that needs one.
+    pub quoted: Vec<Option<Vec<u8>>>,
+    names: Vec<Vec<u8>>,
     places: HashMap<Vec<u8>, usize>,
 }
 
 impl Names {
     fn of(fields: &Fields) -> Self {
-        let names = fields.iter().map(|field| field.name().as_bytes());
+        let names: Vec<_> = fields.iter().map(|field| field.name().as_bytes().to_vec()).collect();
+        let quoted = |name: &Vec<u8>| {
+            let is_plain = !name.iter().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f));
+            is_plain.then(|| [b"\"", name.as_slice(), b"\""].concat())
+        };
         Self {
-            quoted: names.clone().map(|name| [b"\"", name, b"\""].concat()).collect(),
-            places: names.enumerate().map(|(place, name)| (name.to_vec(), place)).collect(),
+            quoted: names.iter().map(quoted).collect(),
+            places: names.iter().cloned().zip(0..).collect(),
+            names,
         }
     }
 
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        if self.quoted.len() > LINEAR_FIELDS_MAX {
+        if self.names.len() > LINEAR_FIELDS_MAX {
             return self.places.get(name).copied();
         }
-        self.quoted.iter().position(|quoted| &quoted[1..quoted.len() - 1] == name)
+        self.names.iter().position(|one| one == name)
     }
 }
 

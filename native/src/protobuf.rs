@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 
-use pyo3::FromPyObject;
-
 use crate::binary::{self, Bytes, push_symbol, push_text};
 use crate::columns::{Column, Object, Uncertain, Values, certain};
 use crate::json::leaves;
@@ -19,16 +17,16 @@ const FOUR_BYTES: u64 = 5;
 const NANOSECONDS: std::ops::RangeInclusive<i32> = 0..=999_999_999;
 
 /// What Python says of a field; its words are those of `ProtobufPlan`.
-#[derive(FromPyObject)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Plan {
-    number: u64,
-    kind: String,
-    is_repeated: bool,
-    is_stored: bool,
-    presence: String,
-    oneof: Option<usize>,
-    symbols: HashMap<i32, String>,
-    parts: Vec<Plan>,
+    pub number: u64,
+    pub kind: String,
+    pub is_repeated: bool,
+    pub is_stored: bool,
+    pub presence: String,
+    pub oneof: Option<usize>,
+    pub symbols: HashMap<i32, String>,
+    pub parts: Vec<Plan>,
 }
 
 /// A message type: its fields, ascending by number.

@@ -166,6 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_needs_an_escape_is_not_read_without_it() {
+        let fields = ["q\"", "b\\", "t\t"].map(|name| Field::new(name, DataType::Int64, true));
+        let schema = Arc::new(Schema::new(fields.to_vec()));
+        let reader = Reader::new(schema, Epochs::new(), false).unwrap();
+        let records: [&[u8]; 4] = [
+            br#"{"q\"":1,"b\\":2,"t\t":3}"#,
+            br#"{"q"":1}"#,
+            br#"{"q\"":1,"b\":2}"#,
+            b"{\"q\\\"\":1,\"b\\\\\":2,\"t\t\":3}",
+        ];
+        assert_eq!(read(&reader, &records).certain, [0]);
+    }
+
+    #[test]
     fn a_type_that_json_has_not_is_refused() {
         let schema = Schema::new(vec![Field::new("x", DataType::Int8, true)]);
         assert!(Reader::new(Arc::new(schema), Epochs::new(), false).is_err());

@@ -67,7 +67,7 @@ impl Object {
         scanner: &mut Scanner,
         workspace: &mut Workspace,
     ) -> Result<Option<usize>, Uncertain> {
-        if let Some(quoted) = self.names.quoted.get(guess) {
+        if let Some(Some(quoted)) = self.names.quoted.get(guess) {
             if scanner.take_text(quoted) {
                 return Ok(Some(guess));
             }

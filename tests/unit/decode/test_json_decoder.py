@@ -342,6 +342,16 @@ def test_a_hostile_field_name_is_cut_and_escaped_in_the_message() -> None:
     assert re.fullmatch(r"'a\\nx{78}': .*", failure.message)
 
 
+def test_a_name_that_needs_an_escape_is_not_read_without_it() -> None:
+    schema = pa.schema([pa.field('q"', pa.int64()), pa.field("b\\", pa.int64())])
+    values = [rb'{"q\"":1,"b\\":2}', rb'{"q"":1}', rb'{"q\"":1,"b\":2}']
+
+    decoded = JsonDecoder(schema).decode(pa.array(values, pa.binary()))
+
+    assert decoded.rows.to_pylist() == [{'q"': 1, "b\\": 2}]
+    assert [failure.index for failure in decoded.failures] == [1, 2]
+
+
 @pytest.mark.parametrize("may_add_columns", [False, True])
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"id":'])
