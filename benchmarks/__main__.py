@@ -23,6 +23,7 @@ from benchmarks import (
     commits,
     compaction,
     event_log,
+    format_throughput,
     formats,
     freshness,
     hold_up,
@@ -45,6 +46,7 @@ RESULTS = Path(__file__).parent / "results"
 
 BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
     "throughput": throughput.run,
+    "format-throughput": format_throughput.run,
     "ceilings": ceilings.run,
     "formats": formats.run,
     "transforms": transforms.run,

@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from confluent_kafka.admin import AdminClient
 
+from benchmarks.encoded_events import AnySet, EncodedSet
 from k2i_core.clock import SystemClock
 from k2i_core.config import Pipeline, load_pipeline
 from k2i_core.dev.environment import read_environment
 from k2i_core.dev.kafka_jars import install_kafka
 from k2i_core.dev.kafka_server import KafkaServer
-from k2i_core.dev.orders import FLAT, WIDE, EventSet
+from k2i_core.dev.orders import FLAT, WIDE
 from k2i_core.dev.produce import create_topic, fill
 from k2i_core.native import Choice, find_native
 
@@ -56,7 +57,7 @@ class Options:
     commits: int = 2_000
     files: int = 500
 
-    def rows_of(self, event_set: EventSet) -> int:
+    def rows_of(self, event_set: AnySet) -> int:
         """Return how many events of a set are ingested."""
         if event_set is WIDE:
             return WIDE_ROWS if self.rows is None else max(1, self.rows // 3)
@@ -112,7 +113,7 @@ class Bench:
         assert self._bootstrap_servers is not None
         return self._bootstrap_servers
 
-    def filled_topic(self, event_set: EventSet, row_count: int) -> str:
+    def filled_topic(self, event_set: AnySet, row_count: int) -> str:
         """Return a topic with that many events; filled at the first use."""
         key = (event_set.name, row_count)
         if key not in self._topics:
@@ -133,7 +134,7 @@ class Bench:
         self,
         topic: str,
         *,
-        event_set: EventSet = FLAT,
+        event_set: AnySet = FLAT,
         flush: Mapping[str, Any] = FLUSH,
         workers: int = 1,
         bootstrap_servers: str | None = None,
@@ -143,7 +144,7 @@ class Bench:
         self._pipeline_count += 1
         directory = self.directory / f"pipeline-{self._pipeline_count}"
         directory.mkdir()
-        document = {
+        document: dict[str, Any] = {
             "name": f"bench-{self._pipeline_count}",
             "kafka": {
                 "bootstrap_servers": bootstrap_servers or self.bootstrap_servers,
@@ -163,6 +164,10 @@ class Bench:
             "native": native,
             "state_directory": str(directory / "state"),
         }
+        if isinstance(event_set, EncodedSet):
+            schema_path = directory / event_set.schema_file
+            schema_path.write_text(event_set.schema, encoding="utf-8")
+            document["format"] = {"value": event_set.format, "schema_file": str(schema_path)}
         path = directory / "pipeline.yaml"
         path.write_text(yaml.safe_dump(document), encoding="utf-8")
         return path
@@ -173,7 +178,7 @@ def read_pipeline(path: Path) -> Pipeline:
     return load_pipeline(path, overrides={}, environ={})
 
 
-def record_bytes(event_set: EventSet, *, count: int = 2_000) -> float:
+def record_bytes(event_set: AnySet, *, count: int = 2_000) -> float:
     """Return the average size of a record's value."""
     values: Sequence[bytes] = event_set.make(0, count).values
     return sum(map(len, values)) / count

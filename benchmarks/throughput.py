@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.bench import FLUSH, NATIVE_CHOICES, Bench, read_pipeline, record_bytes
+from benchmarks.encoded_events import AnySet
 from benchmarks.figures import (
     Figure,
     Group,
@@ -33,7 +34,7 @@ from benchmarks.processes import (
     prove,
     start_worker,
 )
-from k2i_core.dev.orders import FLAT, WIDE, EventSet
+from k2i_core.dev.orders import FLAT, WIDE
 from k2i_core.wiring.inspection import inspect_target
 
 RUN_SECONDS_MAX = 1_800.0
@@ -59,7 +60,7 @@ def run(bench: Bench) -> Result:
             runs: list[Sequence[Figure]] = []
             for number in range(bench.options.repeat):
                 bench.say(f"{event_set.name}, workers={workers}, {way}, run {number + 1}")
-                runs.append(_measure(bench, event_set, row_count, workers, way))
+                runs.append(measure(bench, event_set, row_count, workers, way))
             size = round(record_bytes(event_set))
             what = f"{event_set.name}, {row_count:,} rows of {size} B, workers = {workers}, {way}"
             groups.append(Group(what, merged(runs)))
@@ -77,9 +78,10 @@ def run(bench: Bench) -> Result:
     )
 
 
-def _measure(
-    bench: Bench, event_set: EventSet, row_count: int, workers: int, way: str
+def measure(
+    bench: Bench, event_set: AnySet, row_count: int, workers: int, way: str
 ) -> Sequence[Figure]:
+    """Ingest a backlog once, prove it, and return the figures: the rates come first."""
     topic = bench.filled_topic(event_set, row_count)
     path = bench.new_pipeline(
         topic, event_set=event_set, workers=workers, native=NATIVE_CHOICES[way]

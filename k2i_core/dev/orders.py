@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 EPOCH_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: when event 0 happened unless the caller says otherwise. An event
@@ -77,6 +77,16 @@ class _Spoiler:
     kind: BadKind
     pattern: re.Pattern[bytes]
     replacement: bytes
+
+
+class EventMaker(Protocol):
+    """What makes events, of whatever format."""
+
+    def make(
+        self, start_id: int, count: int, *, seed: int, bad_share: float, epoch_ms: int
+    ) -> Events:
+        """Make consecutive events, as `EventSet.make`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

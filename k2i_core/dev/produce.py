@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 )
 
 from k2i_core.clock import Clock, SystemClock
-from k2i_core.dev.orders import EPOCH_MS, ORDERS, BadKind, EventSet, read_event_id
+from k2i_core.dev.orders import EPOCH_MS, ORDERS, BadKind, EventMaker, read_event_id
 from k2i_core.errors import ConfigError, UnavailableError
 
 _ANSWER_SECONDS = 10.0
@@ -168,7 +168,7 @@ class EventProducer:
         bootstrap_servers: str,
         topic: str,
         *,
-        event_set: EventSet = ORDERS,
+        event_set: EventMaker = ORDERS,
         start_id: int = 0,
         seed: int = 0,
         bad_share: float = 0.0,
@@ -309,7 +309,7 @@ def fill(
     topic: str,
     count: int,
     *,
-    event_set: EventSet = ORDERS,
+    event_set: EventMaker = ORDERS,
     start_id: int = 0,
     seed: int = 0,
     bad_share: float = 0.0,
