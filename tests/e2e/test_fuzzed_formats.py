@@ -3,7 +3,11 @@
 Goal: no crash, no hang, no wrong row: what a record becomes is what it becomes alone, and a record
 that is whole stays a row.
 Method: valid records of every format, some of them damaged at random, decoded together and one by
-one. Two seconds in the suite; `make soak` goes on for as long as it is told.
+one, with and without the native readers. Two seconds in the suite; `make soak` gives each format as
+long as it is told. One of them alone for ten minutes:
+
+    .venv/bin/python -m pytest tests/e2e/test_fuzzed_formats.py -m soak --soak-seconds 600 \
+        --timeout 0 -k csv
 """
 
 import json
@@ -15,11 +19,40 @@ import pytest
 
 from benchmarks.formats import encoded_samples
 from k2i_core.clock import SystemClock
+from k2i_core.decode.schema_decoder import SchemaDecoder
 from k2i_core.ingest.ports import Decoder
+from k2i_core.schema.registered import NoSuchSchema, SchemaId, SchemaLanguage, WriterSchema
+from tests.json_paths import needs_native
 
 SECONDS = 2.0
 BATCH_SECONDS_MAX = 20.0
 RECORDS = 60
+SAMPLES = 300
+
+FORMATS = ("json", "avro", "protobuf", "avro behind a number", "msgpack", "arrow_ipc", "csv")
+NATIVE_FORMATS = ("json natively", "avro natively", "protobuf natively")
+FRAME = b"\0\0\0\0\7"
+
+Sample = tuple[Decoder, list[bytes]]
+"""What decodes a format, and whole records of it."""
+
+
+class OneSchema:
+    """A registry that knows one number."""
+
+    def find(self, schema_id: SchemaId) -> WriterSchema | NoSuchSchema:
+        if schema_id == 7:
+            return WriterSchema(7, SchemaLanguage.AVRO, "")
+        return NoSuchSchema(schema_id)
+
+
+def samples() -> dict[str, Sample]:
+    made: dict[str, Sample] = encoded_samples(SAMPLES)
+    avro, whole = made["avro"]
+    assert isinstance(avro, SchemaDecoder)
+    framed = SchemaDecoder(avro.row_schema, OneSchema(), avro._make_reader)
+    made["avro behind a number"] = framed, [FRAME + value for value in whole]
+    return made
 
 
 def damage(value: bytes, other: bytes, chosen: random.Random) -> bytes:
@@ -56,38 +89,63 @@ def verdicts(decoder: Decoder, values: list[bytes]) -> list[Any]:
     return found
 
 
-def fuzz(decoder: Decoder, whole: list[bytes], chosen: random.Random) -> None:
-    clock = SystemClock()
-    values = [chosen.choice(whole) for _ in range(RECORDS)]
-    is_damaged = [chosen.random() < 0.3 for _ in values]
-    values = [
-        damage(value, chosen.choice(whole), chosen) if bad else value
-        for value, bad in zip(values, is_damaged, strict=True)
-    ]
-    started = clock.boot_seconds()
-    together = verdicts(decoder, values)
-    assert clock.boot_seconds() - started < BATCH_SECONDS_MAX
-    for value, bad, verdict in zip(values, is_damaged, together, strict=True):
-        if bad:
-            [alone] = verdicts(decoder, [value])
-            assert (alone == verdict) or not (alone.startswith("{") or verdict.startswith("{"))
-        else:
-            assert verdict.startswith("{"), verdict
+def is_row(verdict: str) -> bool:
+    return verdict.startswith("{")
 
 
-def fuzz_all(seconds: float, seed: int) -> None:
-    chosen, clock = random.Random(seed), SystemClock()
-    samples: list[tuple[Decoder, list[bytes]]] = encoded_samples(300)
-    ends = clock.boot_seconds() + seconds
-    while clock.boot_seconds() < ends:
-        for decoder, whole in samples:
-            fuzz(decoder, whole, chosen)
+class Fuzz:
+    """Counts what was decoded."""
+
+    def __init__(self, seed: int) -> None:
+        self.chosen = random.Random(seed)
+        self.record_count = self.damaged_count = self.failure_count = 0
+
+    def round(self, decoder: Decoder, whole: list[bytes]) -> None:
+        """Decode a batch, some of it damaged, and each damaged record again, alone."""
+        chosen, clock = self.chosen, SystemClock()
+        values = [chosen.choice(whole) for _ in range(RECORDS)]
+        is_damaged = [chosen.random() < 0.3 for _ in values]
+        values = [
+            damage(value, chosen.choice(whole), chosen) if bad else value
+            for value, bad in zip(values, is_damaged, strict=True)
+        ]
+        started = clock.boot_seconds()
+        together = verdicts(decoder, values)
+        assert clock.boot_seconds() - started < BATCH_SECONDS_MAX
+        for value, bad, verdict in zip(values, is_damaged, together, strict=True):
+            if bad:
+                [alone] = verdicts(decoder, [value])
+                assert alone == verdict or not (is_row(alone) or is_row(verdict))
+            else:
+                assert is_row(verdict), verdict
+        self.record_count += len(values)
+        self.damaged_count += sum(is_damaged)
+        self.failure_count += sum(not is_row(verdict) for verdict in together)
+
+    def go_on(self, seconds: float, *formats: Sample) -> None:
+        """Let the formats take turns."""
+        clock = SystemClock()
+        ends = clock.boot_seconds() + seconds
+        while clock.boot_seconds() < ends:
+            for decoder, whole in formats:
+                self.round(decoder, whole)
 
 
 def test_a_damaged_record_of_any_format_harms_only_itself(seed: int) -> None:
-    fuzz_all(SECONDS, seed)
+    Fuzz(seed).go_on(SECONDS, *samples().values())
 
 
 @pytest.mark.soak
-def test_damaged_records_for_as_long_as_told(seed: int, soak_seconds: float) -> None:
-    fuzz_all(soak_seconds, seed)
+@pytest.mark.parametrize(
+    "name", [*FORMATS, *(pytest.param(name, marks=needs_native) for name in NATIVE_FORMATS)]
+)
+def test_damaged_records_for_as_long_as_told(
+    name: str, seed: int, soak_seconds: float, record_property
+) -> None:
+    fuzz = Fuzz(seed)
+    fuzz.go_on(soak_seconds, samples()[name])
+
+    record_property("records", fuzz.record_count)
+    record_property("damaged", fuzz.damaged_count)
+    record_property("failures", fuzz.failure_count)
+    assert 0 < fuzz.failure_count <= fuzz.damaged_count
