@@ -19,7 +19,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -35,6 +35,8 @@ _KILL_SECONDS_MAX = 10.0
 _PROCESS_GROUP_FIELD = 2
 """Of what stands behind the name in /proc/PID/stat; the state is the first."""
 _POLL_SECONDS = 0.02
+_READY_POLL_SECONDS = 0.1
+"""Larger: a start is noticed later; smaller: asking slows the start down."""
 
 
 class ChildProcess:
@@ -124,6 +126,28 @@ class ChildProcess:
             self._group = self._process.pid
             atexit.register(self.kill)
             self._pid_path.write_text(json.dumps({"pid": self._process.pid}), encoding="utf-8")
+
+    def wait_until(self, is_ready: Callable[[], bool], deadline: float) -> None:
+        """Wait until the server that was launched is ready.
+
+        Args:
+            is_ready: Asks it, and waits for its answer for a moment only.
+            deadline: On the clock's boot time.
+
+        Raises:
+            UnavailableError: It ended, or was not ready in time; its log has the reason.
+        """
+        while not is_ready():
+            problem = ""
+            if self.pid is None:
+                problem = f"ended while starting exit_code={self.exit_code}"
+            elif self._clock.boot_seconds() >= deadline:
+                problem = "did not get ready in time"
+            if problem:
+                error = UnavailableError(f"{self.name} {problem} log={self.log_path}")
+                error.add_note(self.last_log_lines())
+                raise error
+            self._clock.sleep(_READY_POLL_SECONDS)
 
     def stop(self) -> None:
         """Ask the server and what it started to end, then make them; safe when it does not run."""

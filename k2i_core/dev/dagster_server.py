@@ -8,7 +8,7 @@ Nothing of Dagster is imported: it is started and asked, as any other server.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,6 @@ is cut off, and its rows come only with the next run."""
 
 _STOP_SECONDS_MAX = 15.0
 """Webserver and daemon have nothing to finish, and may be killed at any moment."""
-
-_POLL_SECONDS = 0.1
 
 
 class DagsterServer:
@@ -131,7 +129,7 @@ class DagsterServer:
             ],
             environment,
         )
-        self._wait_for(self._code, lambda: is_listening(code_port), deadline)
+        self._code.wait_until(lambda: is_listening(code_port), deadline)
         self._web.launch(
             [
                 *(python, "-m", "dagster_webserver", "-w", workspace),
@@ -140,7 +138,7 @@ class DagsterServer:
             environment,
         )
         self._daemon.launch([python, "-m", "dagster._daemon", "run", "-w", workspace], environment)
-        self._wait_for(self._web, self._is_loaded, deadline)
+        self._web.wait_until(self._is_loaded, deadline)
 
     def problem(self) -> str:
         """Return which of the three has ended by itself; empty when none has."""
@@ -184,19 +182,6 @@ class DagsterServer:
             message = f"dagster cannot load {CODE}: {reason.strip()}"
             raise ConfigError(message)
         return is_loaded
-
-    def _wait_for(
-        self, process: ChildProcess, is_ready: Callable[[], bool], deadline: float
-    ) -> None:
-        while not is_ready():
-            problem = self.problem() if process.pid is None else ""
-            if not problem and self._clock.boot_seconds() >= deadline:
-                problem = f"{process.name} does not get ready log={process.log_path}"
-            if problem:
-                error = UnavailableError(problem)
-                error.add_note(process.last_log_lines())
-                raise error
-            self._clock.sleep(_POLL_SECONDS)
 
 
 def _read_instance() -> dict[str, Any]:

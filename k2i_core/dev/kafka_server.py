@@ -32,7 +32,6 @@ _START_SECONDS_MAX = 90.0
 """Larger: a broker that will never answer is noticed later. Smaller: a start on a busy machine,
 which can take ten times the usual three seconds, fails for no reason."""
 _PROBE_SECONDS = 1.0
-_POLL_SECONDS = 0.05
 
 _LOG4J = """\
 status = error
@@ -295,8 +294,7 @@ class KafkaServer:
     def _wait_until_ready(self) -> None:
         deadline = self._clock.boot_seconds() + _START_SECONDS_MAX
         # First a bare connection: a Kafka client that is refused backs off for longer each time.
-        while not is_listening(self.port):
-            self._pause_until(deadline)
+        self._process.wait_until(lambda: is_listening(self.port), deadline)
         admin = AdminClient(
             {
                 "bootstrap.servers": self.bootstrap_servers,
@@ -305,20 +303,7 @@ class KafkaServer:
                 "reconnect.backoff.max.ms": 200,
             }
         )
-        while not self._answers(admin):
-            self._pause_until(deadline)
-
-    def _pause_until(self, deadline: float) -> None:
-        problem = ""
-        if self._process.pid is None:
-            problem = f"ended while starting exit_code={self._process.exit_code}"
-        elif self._clock.boot_seconds() >= deadline:
-            problem = f"did not answer seconds={_START_SECONDS_MAX:.0f}"
-        if problem:
-            error = UnavailableError(f"kafka {problem} log={self.log_path}")
-            error.add_note(self._process.last_log_lines())
-            raise error
-        self._clock.sleep(_POLL_SECONDS)
+        self._process.wait_until(lambda: self._answers(admin), deadline)
 
     def _answers(self, admin: AdminClient) -> bool:
         try:

@@ -25,7 +25,7 @@ from pyarrow.fs import S3FileSystem
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.dev.child_process import ChildProcess
 from k2i_core.dev.ports import LOOPBACK, ReservedPort, is_listening, reserve_port
-from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.errors import ConfigError
 
 TABLE_BUCKET = "lake"
 """The bucket that is the catalog's warehouse; only tables may lie in it."""
@@ -56,7 +56,6 @@ _START_SECONDS_MAX = 60.0
 """Larger: a store that will never answer is noticed later. Smaller: a start on a busy machine,
 which can take ten times the usual second, fails for no reason."""
 _PROBE_SECONDS = 2.0
-_POLL_SECONDS = 0.05
 
 
 class ObjectStore:
@@ -238,17 +237,7 @@ class ObjectStore:
     def _wait_until_ready(self) -> None:
         deadline = self._clock.boot_seconds() + _START_SECONDS_MAX
         for answers in (self._catalog_answers, self._bucket_answers):
-            while not answers():
-                problem = ""
-                if self._process.pid is None:
-                    problem = f"ended while starting exit_code={self._process.exit_code}"
-                elif self._clock.boot_seconds() >= deadline:
-                    problem = f"did not answer seconds={_START_SECONDS_MAX:.0f}"
-                if problem:
-                    error = UnavailableError(f"the object store {problem} log={self.log_path}")
-                    error.add_note(self._process.last_log_lines())
-                    raise error
-                self._clock.sleep(_POLL_SECONDS)
+            self._process.wait_until(answers, deadline)
 
     def _catalog_answers(self) -> bool:
         # Not the configuration: it answers half a second before the table bucket exists.

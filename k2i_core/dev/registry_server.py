@@ -30,7 +30,6 @@ _START_SECONDS_MAX = 120.0
 """Larger: a registry that will never answer is noticed later. Smaller: a start on a busy machine,
 which can take ten times the usual five seconds, fails for no reason."""
 _PROBE_SECONDS = 2.0
-_POLL_SECONDS = 0.1
 
 
 def install_registry(directory: Path, *, mirror: str | None = None) -> Path:
@@ -140,7 +139,7 @@ class RegistryServer:
         self._process.claim()
         try:
             self._process.launch(self._command(), {"PATH": os.environ.get("PATH", os.defpath)})
-            self._wait_until_ready()
+            self._process.wait_until(self._answers, self._clock.boot_seconds() + _START_SECONDS_MAX)
         except BaseException:
             self.stop()
             raise
@@ -189,20 +188,6 @@ class RegistryServer:
             "-jar",
             str(self._program / "quarkus-run.jar"),
         ]
-
-    def _wait_until_ready(self) -> None:
-        deadline = self._clock.boot_seconds() + _START_SECONDS_MAX
-        while not self._answers():
-            problem = ""
-            if self._process.pid is None:
-                problem = f"ended while starting exit_code={self._process.exit_code}"
-            elif self._clock.boot_seconds() >= deadline:
-                problem = f"did not answer seconds={_START_SECONDS_MAX:.0f}"
-            if problem:
-                error = UnavailableError(f"registry {problem} log={self.log_path}")
-                error.add_note(self._process.last_log_lines())
-                raise error
-            self._clock.sleep(_POLL_SECONDS)
 
     def _answers(self) -> bool:
         health = f"http://{LOOPBACK}:{self._management_port.number}/health/ready"
