@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from k2i_core.cli.confirmation import DryRun
 from k2i_core.cli.options import AsJson, Overrides, PipelineFile, read_pipeline
 from k2i_core.cli.output import print_json, print_line, print_table, progress_bar
 from k2i_core.clock import SystemClock
@@ -32,9 +33,6 @@ Tables = Annotated[
         metavar="TABLE",
         help="One of the pipeline's tables; repeatable. Default: all of them.",
     ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only show what would be done; change nothing.")
 ]
 Everything = Annotated[
     bool, typer.Option("--all", help="Rewrite all files, not only the small ones.")

@@ -5,7 +5,6 @@ wait for Dagster's database.
 """
 
 import threading
-from types import TracebackType
 from typing import Self
 
 import dagster as dg
@@ -58,12 +57,7 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(JOIN_SECONDS)
 
