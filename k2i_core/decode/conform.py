@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2i_core.decode.arrow import AnyArray, AnyField, list_array, map_array, nulls
-from k2i_core.decode.cursors import Flags, Integers, nulls_where
+from k2i_core.decode.cursors import Flags, Integers, converted
 from k2i_core.decode.framing import to_texts
-from k2i_core.decode.isolation import UnfitError, find_unfit
+from k2i_core.decode.isolation import UnfitError
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.json_values import spell
 from k2i_core.records import DecodeFailure
@@ -157,16 +157,9 @@ class _Conforming:
     def _converted(
         self, array: AnyArray, convert: Conversion, path: str, owners: Integers
     ) -> AnyArray:
-        def fitting(part: AnyArray) -> AnyArray:
-            try:
-                return convert(part)
-            except pa.ArrowInvalid as error:
-                raise UnfitError from error
-
-        try:
-            return fitting(array)
-        except UnfitError:
-            unfit = find_unfit(array, fitting)
+        made, unfit = converted(array, convert)
+        if not unfit:
+            return made
         is_bad = np.zeros(len(array), np.bool_)
         is_bad[unfit] = True
         is_text = _types.is_string(array.type)
@@ -174,7 +167,7 @@ class _Conforming:
         if _types.is_binary(array.type) or _types.is_fixed_size_binary(array.type):
             error_class = ErrorClass.INVALID_UTF8
         self._fail(owners, is_bad, (error_class, f"{path}: does not fit the table's type"))
-        return fitting(nulls_where(array, is_bad))
+        return made
 
 
 def _filler(type_: pa.DataType) -> Any:  # noqa: ANN401 - a value of any type

@@ -28,10 +28,10 @@ import pyarrow.compute as pc
 from k2i_core.decode.arrow import AnyArray, flags, indices, replace
 from k2i_core.decode.conform import Faults, conform, failures_of
 from k2i_core.decode.csv_fields import CsvDialect, CsvFields, find_fields
-from k2i_core.decode.cursors import Cursors, nulls_where
+from k2i_core.decode.cursors import Cursors, converted, nulls_where
 from k2i_core.decode.framing import to_texts
 from k2i_core.decode.growth import grown
-from k2i_core.decode.isolation import UnfitError, find_unfit, no_rows
+from k2i_core.decode.isolation import UnfitError, no_rows
 from k2i_core.decode.json_trees import ErrorClass
 from k2i_core.decode.json_values import check_time_format, spell
 from k2i_core.errors import ConfigError
@@ -241,21 +241,9 @@ def _converted(texts: AnyArray, plan: _ColumnPlan) -> tuple[AnyArray, Faults]:
 def _step(
     array: AnyArray, convert: _Step, fault: tuple[ErrorClass, str], plan: _ColumnPlan
 ) -> tuple[AnyArray, Faults]:
-    def fitting(part: AnyArray) -> AnyArray:
-        try:
-            return convert(part)
-        except pa.ArrowInvalid as error:
-            raise UnfitError from error
-
-    try:
-        return fitting(array), {}
-    except UnfitError:
-        unfit = find_unfit(array, fitting)
-    is_bad = np.zeros(len(array), np.bool_)
-    is_bad[unfit] = True
     error_class, message = fault
-    own = (error_class, f"{plan.name}: {message}")
-    return fitting(nulls_where(array, is_bad)), dict.fromkeys(unfit, own)
+    made, unfit = converted(array, convert)
+    return made, dict.fromkeys(unfit, (error_class, f"{plan.name}: {message}"))
 
 
 def _fitting_wider(texts: AnyArray, plan: _ColumnPlan, faults: Faults) -> set[int]:

@@ -232,6 +232,35 @@ def nulls_where(array: AnyArray, is_null: Flags) -> AnyArray:
     return array.take(indices(np.arange(len(array)), is_null))
 
 
+def converted(
+    array: AnyArray, convert: Callable[[AnyArray], AnyArray]
+) -> tuple[AnyArray, list[int]]:
+    """Convert an array.
+
+    Args:
+        array: n values.
+        convert: Raises UnfitError or ArrowInvalid when it refuses at least one of them.
+
+    Returns:
+        n values, null where one is refused; and the places of those, ascending.
+
+    """
+
+    def fitting(part: AnyArray) -> AnyArray:
+        try:
+            return convert(part)
+        except pa.ArrowInvalid as error:
+            raise UnfitError from error
+
+    try:
+        return fitting(array), []
+    except UnfitError:
+        unfit = find_unfit(array, fitting)
+    is_bad = np.zeros(len(array), np.bool_)
+    is_bad[unfit] = True
+    return fitting(nulls_where(array, is_bad)), unfit
+
+
 def numbers_array(numbers: npt.NDArray[Any], type_: pa.DataType) -> AnyArray:
     """Return an Arrow array over the same memory; the type has the width of the numbers."""
     whole = np.ascontiguousarray(numbers)
