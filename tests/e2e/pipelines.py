@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from k2i_core.cli.verify import run_verification
 from k2i_core.clock import RandomIds, SystemClock
 from k2i_core.config import Pipeline, load_pipeline
 from k2i_core.dev.orders import ORDERS, EventSet
+from k2i_core.dev.produce import EventProducer
 from k2i_core.ledger import Share
 from k2i_core.wiring.sessions import open_session
 from k2i_core.wiring.settings import catalog_opener
@@ -193,6 +195,20 @@ class WorkerProcess:
         """Ask for a last flush; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+
+@contextmanager
+def producing(servers: str, topic: str, rate: float) -> Iterator[EventProducer]:
+    """Send events, one in a hundred bad, until the block ends."""
+    producer = EventProducer(servers, topic, bad_share=0.01)
+    stop = threading.Event()
+    sending = threading.Thread(target=producer.run, kwargs={"rate": rate, "stop": stop})
+    sending.start()
+    try:
+        yield producer
+    finally:
+        stop.set()
+        sending.join()
 
 
 def eventually(is_there: Callable[[], bool], timeout: float = WAIT_SECONDS_MAX) -> None:

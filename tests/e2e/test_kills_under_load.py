@@ -9,7 +9,6 @@ Environment: `K2I_KILLS` is how many kills the short version makes.
 
 import os
 import random
-import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from k2i_core.dev.orders import BadKind
-from k2i_core.dev.produce import EventProducer
-from tests.e2e.pipelines import PipelineOnDisk, WorkerProcess, ended, write_pipeline
+from tests.e2e.pipelines import PipelineOnDisk, WorkerProcess, ended, producing, write_pipeline
 
 EVENTS_PER_SECOND = 2_000
 KILLS = int(os.environ.get("K2I_KILLS", "50"))
@@ -66,17 +64,8 @@ def kill_again_and_again(
 def run_under_load(
     pipeline: PipelineOnDisk, servers: str, topic: str, chance: random.Random, **limits
 ) -> list[float]:
-    producer = EventProducer(servers, topic, bad_share=0.01)
-    stop = threading.Event()
-    sending = threading.Thread(
-        target=producer.run, kwargs={"rate": EVENTS_PER_SECOND, "stop": stop}
-    )
-    sending.start()
-    try:
+    with producing(servers, topic, EVENTS_PER_SECOND) as producer:
         flush_seconds = kill_again_and_again(pipeline, chance, **limits)
-    finally:
-        stop.set()
-        sending.join()
     for worker in range(2):
         pipeline.ingest_until_caught_up("--worker", f"{worker}/2")
     found = pipeline.assert_holds()

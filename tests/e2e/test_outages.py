@@ -8,8 +8,6 @@ changes the same table as fast as it can.
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,26 +19,13 @@ from k2i_core.cli.exits import Exit
 from k2i_core.dev.kafka_server import KafkaServer
 from k2i_core.dev.object_store import ObjectStore
 from k2i_core.dev.orders import ORDERS
-from k2i_core.dev.produce import EventProducer, create_topic, fill
+from k2i_core.dev.produce import create_topic, fill
 from k2i_core.wiring.settings import catalog_opener
-from tests.e2e.pipelines import WorkerProcess, ended, write_pipeline
+from tests.e2e.pipelines import WorkerProcess, ended, producing, write_pipeline
 from tests.integration.kafka.source_driver import produce
 from tests.services.faults import FaultProxy
 
 OUTAGE_SECONDS = 20.0
-
-
-@contextmanager
-def producing(servers: str, topic: str, rate: float) -> Iterator[EventProducer]:
-    producer = EventProducer(servers, topic, bad_share=0.01)
-    stop = threading.Event()
-    sending = threading.Thread(target=producer.run, kwargs={"rate": rate, "stop": stop})
-    sending.start()
-    try:
-        yield producer
-    finally:
-        stop.set()
-        sending.join()
 
 
 def assert_shows(worker: WorkerProcess, check: str, *, ok: bool, others: tuple[str, ...]) -> None:

@@ -6,29 +6,12 @@ the same moment. A producer sends all the while, so that both have something to 
 """
 
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from k2i_core.cli.exits import Exit
-from k2i_core.dev.produce import EventProducer
-from tests.e2e.pipelines import WorkerProcess, ended, eventually, write_pipeline
-
-
-@contextmanager
-def producing(servers: str, topic: str) -> Iterator[EventProducer]:
-    producer = EventProducer(servers, topic, bad_share=0.01)
-    stop = threading.Event()
-    sending = threading.Thread(target=producer.run, kwargs={"rate": 500, "stop": stop})
-    sending.start()
-    try:
-        yield producer
-    finally:
-        stop.set()
-        sending.join()
+from tests.e2e.pipelines import WorkerProcess, ended, eventually, producing, write_pipeline
 
 
 def assert_fenced(worker: WorkerProcess) -> None:
@@ -43,7 +26,7 @@ def test_a_worker_that_wakes_up_after_its_share_was_taken_stops(
 ) -> None:
     name = topic(partition_count=2)
     pipeline = write_pipeline(tmp_path / "zombie", kafka.bootstrap_servers, name, max_age="300ms")
-    with producing(kafka.bootstrap_servers, name) as producer:
+    with producing(kafka.bootstrap_servers, name, 500) as producer:
         old = pipeline.start_worker()
         with ended(old):
             old.wait_for_flushes(1)
@@ -65,7 +48,7 @@ def test_a_worker_that_wakes_up_after_its_share_was_taken_stops(
 def test_of_two_workers_started_at_once_exactly_one_remains(kafka, topic, tmp_path: Path) -> None:
     name = topic(partition_count=2)
     pipeline = write_pipeline(tmp_path / "twins", kafka.bootstrap_servers, name, max_age="300ms")
-    with producing(kafka.bootstrap_servers, name) as producer:
+    with producing(kafka.bootstrap_servers, name, 500) as producer:
         twins = [pipeline.start_worker(), pipeline.start_worker()]
         with ended(*twins):
             eventually(lambda: any(twin.process.poll() is not None for twin in twins))
