@@ -10,7 +10,16 @@ from k2i_core.config import Pipeline
 from k2i_core.decode.growth import grown, needed_changes
 from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.tables import load_if_exists
-from k2i_core.schema.changes import AddColumn, SchemaDiff, apply, diff, path_text
+from k2i_core.schema.changes import (
+    AddColumn,
+    Change,
+    Rename,
+    SchemaDiff,
+    SchemaPath,
+    apply,
+    diff,
+    path_text,
+)
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.registered import SchemaId
 from k2i_core.wiring.formats import Formats
@@ -117,15 +126,7 @@ def _declared_changes(
         return _created(declared)
     may_rename = evolution is SchemaEvolution.FULL
     needed = diff(columns, declared, table_is_empty=is_empty, by_identity=may_rename)
-    changes = [
-        PlannedChange(
-            path_text(change.path),
-            refusal or str(change),
-            PlanVerdict.REFUSED if refusal else PlanVerdict.ALLOWED,
-        )
-        for change in needed.changes
-        for refusal in ["; ".join(SchemaDiff((change,)).refusals(evolution))]
-    ]
+    changes = [_planned(change, evolution) for change in needed.changes]
     breaking = [
         PlannedChange(path_text(each.path), str(each), PlanVerdict.BREAKING)
         for each in needed.incompatibilities
@@ -148,23 +149,33 @@ def _source_plan(
     columns = pa.schema([f for f in table_schema if (f.name == key_column) is of_keys])
     may_rename = formats.may_rename
     wanted = SchemaDiff(needed_changes(columns, latest.columns, may_rename=may_rename))
-    refused = {change for change in wanted.changes if SchemaDiff((change,)).refusals(evolution)}
-    allowed = SchemaDiff(tuple(change for change in wanted.changes if change not in refused))
-    changes = [
-        PlannedChange(
-            path_text(change.path),
-            f"{change}: not allowed by schema_evolution={evolution}"
-            if change in refused
-            else str(change),
-            PlanVerdict.REFUSED if change in refused else PlanVerdict.ALLOWED,
-        )
-        for change in wanted.changes
-    ]
+    is_full = evolution is SchemaEvolution.FULL
+    former = {} if is_full else _former_paths(columns, latest.columns)
+    changes = [_planned(change, evolution, former.get(change.path)) for change in wanted.changes]
+    allowed = SchemaDiff(tuple(c for c in wanted.changes if SchemaDiff((c,)).is_allowed(evolution)))
     breaking = [
         PlannedChange(each.path, str(each), PlanVerdict.BREAKING)
         for each in formats.contradictions(apply(columns, allowed), latest.columns, of_keys=of_keys)
     ]
     return SourcePlan(latest.source, latest.schema_id, (*changes, *breaking))
+
+
+def _planned(
+    change: Change, evolution: SchemaEvolution, former: SchemaPath | None = None
+) -> PlannedChange:
+    """Return one change; `former` is a column that it might rename instead."""
+    column, refusal = path_text(change.path), "; ".join(SchemaDiff((change,)).refusals(evolution))
+    if refusal:
+        return PlannedChange(column, refusal, PlanVerdict.REFUSED)
+    hint = f", where schema_evolution=full would rename {path_text(former)}" if former else ""
+    return PlannedChange(column, f"{change}{hint}", PlanVerdict.ALLOWED)
+
+
+def _former_paths(columns: pa.Schema, wanted: pa.Schema) -> dict[SchemaPath, SchemaPath]:
+    """Return which column each one that is added would be of, if columns were renamed."""
+    changes = needed_changes(columns, wanted, may_rename=True)
+    renames = [change for change in changes if isinstance(change, Rename)]
+    return {(*rename.path[:-1], rename.name): rename.path for rename in renames}
 
 
 def _created(columns: pa.Schema) -> tuple[PlannedChange, ...]:

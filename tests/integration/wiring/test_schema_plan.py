@@ -132,6 +132,25 @@ def test_under_strict_what_would_be_changed_is_refused(orders: Orders) -> None:
     assert changes(document) == [("refused", refusal)]
 
 
+def test_what_is_added_beside_a_column_that_full_would_rename_says_so(orders: Orders) -> None:
+    orders.create()
+    items = [{"name": "article", "aliases": ["sku"], "type": "string"}, ITEMS[1]]
+    pieces = {"name": "pieces", "aliases": ["quantity"], "type": "int"}
+    newer = with_items([FIELDS[0], pieces, FIELDS[2]], items)
+
+    code, document = orders.plan(newer)
+    assert code == 0
+    hint = "where schema_evolution=full would rename"
+    assert changes(document) == [
+        ("allowed", f"add column pieces int, {hint} quantity"),
+        ("allowed", f"add column items.element.article string, {hint} items.element.sku"),
+    ]
+    assert changes(orders.plan(newer, schema_evolution="full")[1]) == [
+        ("allowed", "rename quantity to pieces"),
+        ("allowed", "rename items.element.sku to article"),
+    ]
+
+
 def test_declared_columns_and_the_schema_are_planned_each_by_itself(orders: Orders) -> None:
     orders.create()
     declared = [{**COLUMNS[0], "type": "string"}, *COLUMNS[1:], {"name": "note", "type": "string"}]
@@ -175,7 +194,10 @@ def test_keys_are_planned_by_their_own_schema_and_say_nothing_of_the_values(
     assert changes(document) == []
     assert changes(document, 1) == [("allowed", "rename _key.area to region")]
     assert changes(orders.plan(FIELDS_OF_ITEMS)[1], 1) == [
-        ("allowed", "add column _key.region string")
+        (
+            "allowed",
+            "add column _key.region string, where schema_evolution=full would rename _key.area",
+        )
     ]
 
 
