@@ -60,8 +60,8 @@ def _produce(bootstrap_servers: str, topic: str, count: int) -> None:
     for number in range(count):
         value = f'{{"id":{number},"kind":"k{number % TABLE_COUNT}","text":"{TEXT}"}}'
         producer.produce(topic, value.encode())
-        if number % 1000 == 0:
-            producer.poll(0)
+        if number % 10_000 == 0:
+            producer.flush(60)  # before its queue of 100,000 is full
     producer.flush(60)
 
 
