@@ -1,20 +1,33 @@
 """Keys of a format of their own, from a real broker, through a real registry.
 
 Goal: each row has its own record's key as a column, keys of older and newer schemas side by side; a
-bad key is a dead letter that is replayed once the settings read it. Method: confluent-kafka's own
-serializers write keys, ids before them and in headers; rows are read back.
+bad key is a dead letter that is replayed once the settings read it, and a schema of keys that the
+table cannot follow pauses it. Method: confluent-kafka's own serializers write keys, ids before them
+and in headers; rows are read back.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaRegistryClient,
+    topic_subject_name_strategy,
+)
 from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.common.schema_registry_client import (
+    ConfigCompatibilityLevel,
+    ServerConfig,
+)
 from confluent_kafka.serialization import MessageField, SerializationContext
+from typer.testing import CliRunner
 
+from k2i_core.cli.main import app
 from k2i_core.dead_letters.reading import Selection
+from k2i_core.errors import IncompatibleSchemaError
 from k2i_core.wiring.dead_letters import replay
 from tests.conftest import Broker, Registry, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
@@ -102,4 +115,49 @@ def test_a_bad_key_is_replayed_once_the_settings_read_it(
     report = replay(pipeline.settings, Selection())
     assert report.replayed_count == 1
     assert rows_of(pipeline) == [{"a": 1, "_key": 5}, {"a": 2, "_key": 17}]
+    pipeline.assert_holds_here()
+
+
+def test_a_schema_of_keys_that_breaks_the_table_pauses_it_before_its_first_record(
+    tmp_path: Path, kafka: Broker, registry: Registry, topic: TopicFactory
+) -> None:
+    name = topic()
+    texts = [
+        json.dumps({"type": "record", "name": "Key", "fields": [{"name": "id", "type": kind}]})
+        for kind in ("long", "string")
+    ]
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        client.set_config(f"{name}-key", ServerConfig(ConfigCompatibilityLevel.NONE))
+        ids = [client.register_schema(f"{name}-key", Schema(text, "AVRO")) for text in texts]
+    number, text = (b"\0" + schema_id.to_bytes(4, "big") for schema_id in ids)
+    send(kafka, name, (number + b"\2", b'{"a": 1}', None))
+    table = {
+        "identifier": "e2e.keys",
+        # So that the column is as the first key has it, not as the registry's latest schema.
+        "columns": [{"name": "a", "type": "long"}],
+    }
+    format_ = {"key": "avro", "schema_registry": {"url": registry.url}}
+    changes = {"format": format_, "table": table}
+    pipeline = write_pipeline(tmp_path, kafka.bootstrap_servers, name, changes=changes)
+    pipeline.ingest_here()
+    send(
+        kafka,
+        name,
+        (number + b"\4", b'{"a": 2}', None),
+        (text + b"\2x", b'{"a": 3}', None),
+        (number + b"\6", b'{"a": 4}', None),
+    )
+
+    reason = "_key.id: the table has long, the records have string"
+    with pytest.raises(IncompatibleSchemaError, match=reason):
+        pipeline.ingest_here()
+    assert [row["a"] for row in rows_of(pipeline)] == [1, 2]
+    resumed = CliRunner().invoke(
+        app, ["table", "resume", str(pipeline.path), "--as", "dead_letter", "--yes"]
+    )
+    assert resumed.exit_code == 0, resumed.output
+    pipeline.ingest_here()
+    assert [(row["a"], row["_key"]["id"]) for row in rows_of(pipeline)] == [(1, 1), (2, 2), (4, 3)]
+    (letter,) = pipeline.dead_letters().to_pylist()
+    assert (letter["stage"], letter["error_class"]) == ("key", "wrong_type")
     pipeline.assert_holds_here()
