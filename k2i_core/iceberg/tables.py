@@ -50,7 +50,7 @@ from k2i_core.schema.changes import (
     diff,
 )
 from k2i_core.schema.evolution import SchemaEvolution
-from k2i_core.schema.identity import is_identified
+from k2i_core.schema.identity import is_identified, known_by
 
 DEFAULT_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -153,7 +153,8 @@ def create_or_adopt(
         if (table := load_if_exists(catalog, identifier)) is not None:
             _check_format(table, identifier)
             table, schema = _evolve(catalog, identifier, wanted, evolution)
-            return ReadyTable(table, False, schema, _differences(table, settings))  # noqa: FBT003
+            notes = _differences(table, schema, settings)
+            return ReadyTable(table, False, schema, notes)  # noqa: FBT003
         try:
             table = _create(catalog, identifier, wanted, settings)
         except (ConflictError, CommitStateUnknownError):
@@ -368,13 +369,18 @@ def _stage(update: UpdateSchema, change: Change, names: Collection[str]) -> None
             pass  # A property says it, not the schema.
 
 
-def _differences(table: Table, settings: TableSettings) -> tuple[str, ...]:
+def _differences(table: Table, columns: pa.Schema, settings: TableSettings) -> tuple[str, ...]:
     notes: list[str] = []
     schema = table.schema()
+    # The settings may call a column as it was called before it was renamed.
+    named = {entry.column: entry.column for entry in (*settings.partition_by, *settings.sort_by)}
+    now = {then: name for name, then in known_by(named, columns, columns).items()}
     partitioned = [
         f"{f.transform}({schema.find_column_name(f.source_id)})" for f in table.spec().fields
     ]
-    wanted = [f"{_text(entry)}({entry.column})" for entry in settings.partition_by]
+    wanted = [
+        f"{_text(entry)}({now.get(entry.column, entry.column)})" for entry in settings.partition_by
+    ]
     if wanted and wanted != partitioned:
         notes.append(
             f"the table's partitions stay: {', '.join(partitioned) or 'none'}, not partition_by: "
@@ -390,7 +396,8 @@ def _differences(table: Table, settings: TableSettings) -> tuple[str, ...]:
         else (str(f),)
         for f in table.sort_order().fields
     ]
-    if settings.sort_by and order != [tuple(entry) for entry in settings.sort_by]:
+    wanted_order = [(now.get(each.column, each.column), *each[1:]) for each in settings.sort_by]
+    if settings.sort_by and order != wanted_order:
         notes.append(f"the table's sort order stays, not sort_by: {table.sort_order()}")
     if table.properties.get("write.metadata.delete-after-commit.enabled") != "true":
         notes.append(

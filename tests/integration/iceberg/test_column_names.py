@@ -18,7 +18,13 @@ from k2i_core.decode.growth import grown
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.catalog import open_catalog
 from k2i_core.iceberg.column_names import NAMES_PROPERTY, table_columns
-from k2i_core.iceberg.tables import TableSettings, create_or_adopt, evolve
+from k2i_core.iceberg.tables import (
+    SortedBy,
+    TableSettings,
+    Transformed,
+    create_or_adopt,
+    evolve,
+)
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.identity import Identity, identified, identity_of
 from tests.integration.parquet.readers import READERS
@@ -95,6 +101,28 @@ def test_a_rename_keeps_ids_and_old_files_and_three_readers_agree(
     for writer in (OLD, NEW):
         evolve(catalog, ORDERS, wanted(catalog, writer), FULL)
     assert catalog.load_table(ORDERS).metadata_location == table.metadata_location
+
+
+def test_settings_that_call_a_column_as_it_was_called_are_no_difference(
+    connect: Callable[[], Catalog],
+) -> None:
+    catalog = connect()
+    inner = pa.struct([field("day", pa.date32(), "1")])
+    older = pa.schema([*OLD, field("sold", inner, "4")])
+    newer = pa.schema([*NEW, field("sold", pa.struct([field("on", pa.date32(), "1")]), "4")])
+    layout = TableSettings(
+        (Transformed("bucket", "client", 4), Transformed("month", "sold.day")),
+        (SortedBy("client"), SortedBy("sold.day", descending=True)),
+    )
+    create_or_adopt(catalog, ORDERS, older, layout, FULL)
+    evolve(catalog, ORDERS, wanted(catalog, newer), FULL)
+
+    assert create_or_adopt(catalog, ORDERS, older, layout, FULL).notes == ()
+    other = TableSettings((Transformed("bucket", "id", 4),), (SortedBy("sold.day"),))
+    notes = create_or_adopt(catalog, ORDERS, older, other, FULL).notes
+    assert [note.split(":")[0] for note in notes] == [
+        *("the table's partitions stay", "the table's sort order stays, not sort_by")
+    ]
 
 
 def test_workers_that_want_one_rename_make_it_once(connect: Callable[[], Catalog]) -> None:
