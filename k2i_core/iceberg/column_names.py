@@ -6,7 +6,7 @@ the schema and change in the same request.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from k2i_core.schema.identity import (
     field_id_of,
     identified,
     identity_of,
+    known_by,
     map_type,
 )
 
@@ -43,6 +44,21 @@ def table_columns(table: Table) -> pa.Schema:
     schema = arrow_schema(table.schema())
     known = _decode(table.properties)
     return pa.schema([_known_field(field, known) for field in schema]) if known else schema
+
+
+def current_names(columns: pa.Schema, names: Sequence[str]) -> tuple[str, ...]:
+    """Return what columns are called now that are named as they are, or were before a rename.
+
+    Args:
+        columns: As `table_columns` returns them.
+        names: Joined by dots inside of structs; what no column was ever called stays as it is.
+
+    """
+    found: list[str] = []
+    for name in names:
+        known = known_by({name: name}, columns, columns)
+        found.append(name if name in known else next(iter(known), name))
+    return tuple(found)
 
 
 def names_properties(columns: pa.Schema, schema: Schema) -> dict[str, str]:

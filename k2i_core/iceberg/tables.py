@@ -34,7 +34,7 @@ from k2i_core.errors import (
     IncompatibleSchemaError,
     UnavailableError,
 )
-from k2i_core.iceberg.column_names import names_properties, table_columns
+from k2i_core.iceberg.column_names import current_names, names_properties, table_columns
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.types import holds_items, iceberg_schema, iceberg_type
 from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, KAFKA_TYPE, has_items
@@ -50,7 +50,7 @@ from k2i_core.schema.changes import (
     diff,
 )
 from k2i_core.schema.evolution import SchemaEvolution
-from k2i_core.schema.identity import is_identified, known_by
+from k2i_core.schema.identity import is_identified
 
 DEFAULT_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -372,15 +372,12 @@ def _stage(update: UpdateSchema, change: Change, names: Collection[str]) -> None
 def _differences(table: Table, columns: pa.Schema, settings: TableSettings) -> tuple[str, ...]:
     notes: list[str] = []
     schema = table.schema()
-    # The settings may call a column as it was called before it was renamed.
-    named = {entry.column: entry.column for entry in (*settings.partition_by, *settings.sort_by)}
-    now = {then: name for name, then in known_by(named, columns, columns).items()}
+    entries = (*settings.partition_by, *settings.sort_by)
+    names = iter(current_names(columns, [entry.column for entry in entries]))
     partitioned = [
         f"{f.transform}({schema.find_column_name(f.source_id)})" for f in table.spec().fields
     ]
-    wanted = [
-        f"{_text(entry)}({now.get(entry.column, entry.column)})" for entry in settings.partition_by
-    ]
+    wanted = [f"{_text(entry)}({next(names)})" for entry in settings.partition_by]
     if wanted and wanted != partitioned:
         notes.append(
             f"the table's partitions stay: {', '.join(partitioned) or 'none'}, not partition_by: "
@@ -396,7 +393,7 @@ def _differences(table: Table, columns: pa.Schema, settings: TableSettings) -> t
         else (str(f),)
         for f in table.sort_order().fields
     ]
-    wanted_order = [(now.get(each.column, each.column), *each[1:]) for each in settings.sort_by]
+    wanted_order = [(next(names), *entry[1:]) for entry in settings.sort_by]
     if settings.sort_by and order != wanted_order:
         notes.append(f"the table's sort order stays, not sort_by: {table.sort_order()}")
     if table.properties.get("write.metadata.delete-after-commit.enabled") != "true":

@@ -12,6 +12,7 @@ from pyiceberg.transforms import IdentityTransform
 
 from k2i_core.clock import Clock
 from k2i_core.errors import ConfigError, ErrorKind, IncompatibleSchemaError
+from k2i_core.iceberg.column_names import current_names, table_columns
 from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.live_files import LiveFile
 from k2i_core.iceberg.write_targets import path_of, write_target
@@ -184,7 +185,7 @@ def _check_partition_columns(table: Table, file: LiveFile, absent_ids: set[int |
 
 
 def z_order(table: Table, columns: Sequence[str]) -> ZOrder:
-    """Return the z-curve over columns of the table.
+    """Return the z-curve over columns of the table, which may be named as before a rename.
 
     Raises:
         ConfigError: A column is not there, or is inside a list or map, or is no single value.
@@ -192,7 +193,8 @@ def z_order(table: Table, columns: Sequence[str]) -> ZOrder:
     """
     schema = table.schema()
     with translated(f"find the columns of z_order_by={list(columns)}"):
-        fields = [schema.find_field(name) for name in columns]
+        names = current_names(table_columns(table), columns)
+        fields = [schema.find_field(name) for name in names]
     nested = [f.name for f in fields if not f.field_type.is_primitive]
     if nested or not fields:
         message = f"z_order_by needs columns of single values; not {nested or 'none at all'}"

@@ -23,6 +23,7 @@ from k2i_core.audit.table_delta import TableDelta
 from k2i_core.config import Check, Pipeline
 from k2i_core.duckdb_connection import quote_name
 from k2i_core.errors import ConfigError
+from k2i_core.iceberg.column_names import current_names, table_columns
 from k2i_core.iceberg.failures import translated
 from k2i_core.query.committed import QueryLimits, query
 from k2i_core.query.data_files import check_select, counting_sql
@@ -99,7 +100,8 @@ class WholeTable:
         return seen
 
     def _count_shared_keys(self) -> AuditAnswer:
-        columns = self.pipeline.monitoring.unique_key
+        named = self.pipeline.monitoring.unique_key
+        columns = current_names(table_columns(self.table), named)
         names = [_column(self.table, column) for column in columns]
         listed = ", ".join(names)
         known = " AND ".join(f"{name} IS NOT NULL" for name in names)

@@ -29,6 +29,10 @@ from pyiceberg.types import LongType, StringType
 from k2i_core.audit.catalogue import CATALOGUE
 from k2i_core.audit.delta_read import read_delta
 from k2i_core.audit.table_delta import Chain
+from k2i_core.iceberg.column_names import table_columns
+from k2i_core.iceberg.tables import evolve
+from k2i_core.schema.evolution import SchemaEvolution
+from k2i_core.schema.identity import Identity, identified
 from k2i_core.wiring.table_audit import audit_table
 from tests.integration.audit.audited_table import P0, P1, AuditedTable, failed, faults, local
 
@@ -407,6 +411,13 @@ def test_a_key_that_two_rows_share_is_found(tmp_path):
     found = by_note.audit(is_full=True)
     assert failed(found) == {"unique_key"}
     assert faults(found, "unique_key") == ("keys=1 of (note) are shared by rows=80",)
+
+    columns = table_columns(by_note.table)
+    remark = identified(columns.field("note"), Identity(None, ("note",))).with_name("remark")
+    renamed = [remark if field.name == "note" else field for field in columns]
+    evolve(by_note.catalog, by_note.identifier, pa.schema(renamed), SchemaEvolution.FULL)
+    found = by_note.audit(is_full=True)
+    assert faults(found, "unique_key") == ("keys=1 of (remark) are shared by rows=80",)
 
 
 ALL_TYPES = [

@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from k2i_core.decode.growth import grown
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.catalog import open_catalog
-from k2i_core.iceberg.column_names import NAMES_PROPERTY, table_columns
+from k2i_core.iceberg.column_names import NAMES_PROPERTY, current_names, table_columns
 from k2i_core.iceberg.tables import (
     SortedBy,
     TableSettings,
@@ -25,6 +25,7 @@ from k2i_core.iceberg.tables import (
     create_or_adopt,
     evolve,
 )
+from k2i_core.maintenance.rewriting import z_order
 from k2i_core.schema.evolution import SchemaEvolution
 from k2i_core.schema.identity import Identity, identified, identity_of
 from tests.integration.parquet.readers import READERS
@@ -123,6 +124,11 @@ def test_settings_that_call_a_column_as_it_was_called_are_no_difference(
     assert [note.split(":")[0] for note in notes] == [
         *("the table's partitions stay", "the table's sort order stays, not sort_by")
     ]
+    table = catalog.load_table(ORDERS)
+    named = ("client", "customer", "sold.day", "id", "gone")
+    found = current_names(table_columns(table), named)
+    assert found == ("customer", "customer", "sold.on", "id", "gone")
+    assert z_order(table, ("client", "sold.day")).paths == (("customer",), ("sold", "on"))
 
 
 def test_workers_that_want_one_rename_make_it_once(connect: Callable[[], Catalog]) -> None:
