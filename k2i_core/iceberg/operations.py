@@ -106,6 +106,7 @@ def decide_rewind(view: TableView, snapshot_id: int) -> Decision:
     """Move rows and checkpoint back together to a retained snapshot, in one request (I2).
 
     Dead letters stay: those at or above the older checkpoint remain the verdict on their offsets.
+    Kafka partitions that the snapshot does not know yet begin again where they began.
 
     Raises:
         ConfigError: The snapshot is not retained, or no checkpoint is known for it.
@@ -119,8 +120,37 @@ def decide_rewind(view: TableView, snapshot_id: int) -> Decision:
     if carrier is None:
         message = f"no retained ancestor of snapshot_id={snapshot_id} carries a checkpoint"
         raise ConfigError(message)
-    entry = replace(decode_entry(carrier.summary[CHECKPOINT_KEY]), owners=_operator(view))
-    return Decision(entry, rewind_to_snapshot_id=snapshot_id)
+    entry = decode_entry(carrier.summary[CHECKPOINT_KEY])
+    starts = {tp: n for known in _entries(view) for tp, n in _begun_since(entry, known).items()}
+    rewound = replace(
+        entry,
+        checkpoint=Checkpoint({**entry.checkpoint.next_offsets, **starts}),
+        owners=_operator(view),
+        first_offsets={**entry.first_offsets, **starts},
+    )
+    return Decision(rewound, rewind_to_snapshot_id=snapshot_id)
+
+
+def _begun_since(entry: Entry, known: Entry) -> Mapping[TopicPartition, int]:
+    """Return where Kafka partitions began that another entry of the table knows and this does not.
+
+    Of several tables the others may be past what is read again for this one: it cannot begin where
+    they are.
+    """
+    ids, own_ids = known.identity.topic_ids, entry.identity.topic_ids
+    return {
+        tp: first
+        for tp, first in known.first_offsets.items()
+        if tp not in entry.checkpoint.next_offsets
+        and own_ids.get(tp.topic, ids.get(tp.topic)) == ids.get(tp.topic)
+    }
+
+
+def _entries(view: TableView) -> list[Entry]:
+    """Return what all retained snapshots know, the youngest last."""
+    carriers = [s for s in view.snapshots.values() if CHECKPOINT_KEY in s.summary]
+    carriers.sort(key=lambda s: s.sequence_number)
+    return [decode_entry(snapshot.summary[CHECKPOINT_KEY]) for snapshot in carriers]
 
 
 def _operator(view: TableView) -> tuple[Owner, ...]:
@@ -131,9 +161,7 @@ def _operator(view: TableView) -> tuple[Owner, ...]:
     letters are older than the target. A worker goes on only while its claim is in the history, so
     the retained snapshots know every such epoch.
     """
-    carriers = [s for s in view.snapshots.values() if CHECKPOINT_KEY in s.summary]
-    carriers.sort(key=lambda s: s.sequence_number)
-    entries = [decode_entry(snapshot.summary[CHECKPOINT_KEY]) for snapshot in carriers]
+    entries = _entries(view)
     epoch = Epoch(1 + max(view.last_sequence_number, *(e.epoch_max for e in entries), 0))
     # Other tables may hold what was read by these rules and not by others.
     rules = {owner.routing for owner in entries[-1].owners} if entries else {""}

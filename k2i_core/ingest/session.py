@@ -371,6 +371,10 @@ class Session:
             self._seal()
         self._drain()
         self._level()
+        if taken.left_out:
+            # A start notes for tables that are left out where the partitions begin, too.
+            message = "Kafka partitions were added while a table is left out; starting over"
+            raise ConflictError(message, kind=ErrorKind.CHECKPOINT_STALE)
         identity = replace(taken.identity, topic_ids=parts.source.topic_ids())
         opened = tuple(self._opened.values())
         before = [one.target.table.inspect().entry for one in opened]

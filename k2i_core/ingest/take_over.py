@@ -8,7 +8,7 @@ be a successor's. The ledger is read after it, because until then an older worke
 Nothing is deleted before all tables refuse the older owner.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from k2i_core.crash_points import CrashPoint, Observer
@@ -94,21 +94,21 @@ def take_over(
     left_out = _left_out(inspected, source, share, identity)
     lead, *others = [target for target in targets if target.identifier not in left_out]
     starts = resolve_starts(source, [before[target.identifier] for target in (lead, *others)])
-    rules = routing.name if routing else ""
-    lead_entry = before[lead.identifier]
+    rules, lead_entry = routing.name if routing else "", before[lead.identifier]
     unmoved = unmoved_since_judged(rules, share, lead_entry, before.values(), dead_before)
     observe(CrashPoint.TABLES_INSPECTED)
 
     epoch_floor = max(_epoch_max(entry) for entry in (*before.values(), dead_before))
-    own_starts = starts_of(lead_entry, starts)
-    owner, claim = lead.claim(share, identity, own_starts, epoch_floor, rules, unmoved)
+    first = {name: starts_of(entry, starts) for name, entry in before.items()}
+    owner, claim = lead.claim(share, identity, first[lead.identifier], epoch_floor, rules, unmoved)
     log.took_over(owner)
     claims = [(lead, claim)]
     observe(CrashPoint.TARGET_TAKEN_OVER)
     for target in others:
-        own_starts = starts_of(before[target.identifier], starts)
-        claims.append((target, target.take_over(owner, identity, own_starts)))
+        claims.append((target, target.take_over(owner, identity, first[target.identifier])))
         observe(CrashPoint.TARGET_TAKEN_OVER)
+    for target in _unstarted(targets, left_out, first):
+        target.take_over(owner, identity, first[target.identifier])
     dead_letter_claim = dead_letters.take_over(owner, identity, starts_of(dead_before, starts))
     observe(CrashPoint.DEAD_LETTERS_TAKEN_OVER)
     if routing is not None:
@@ -194,6 +194,26 @@ def _left_out(
     if len(left_out) == len(states):
         raise next(iter(left_out.values()))
     return left_out
+
+
+def _unstarted(
+    targets: Iterable[TargetTable],
+    left_out: Mapping[str, K2iError],
+    first: Mapping[str, Mapping[TopicPartition, int]],
+) -> Iterator[TargetTable]:
+    """Yield tables that are left out and do not know all Kafka partitions that others read.
+
+    They have to know where these begin for them, before the others move on: later nobody could
+    tell. Of a topic that was created again an operator says it.
+    """
+    for target in targets:
+        error = left_out.get(target.identifier)
+        is_same = error is not None and error.kind in (
+            ErrorKind.TABLE_PAUSED,
+            ErrorKind.OFFSETS_LOST,
+        )
+        if is_same and first[target.identifier]:
+            yield target
 
 
 def _check_seen(seen: Collection[str], known: Collection[str]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from k2i_core.errors import ErrorKind, FencedError, UnavailableError
 from k2i_core.hot.reader import HotPage
-from k2i_core.iceberg import commit, decisions
+from k2i_core.iceberg import commit, decisions, operations
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.iceberg.decisions import Decision
 from k2i_core.iceberg.gateway import TableView
@@ -527,6 +527,16 @@ def _refused_wait_for_their_table() -> Iterable[Patch]:
     yield patch.object(Writing, "_set_aside", lambda *_: None)
 
 
+def _left_out_begin_later() -> Iterable[Patch]:
+    """A table that is left out begins in what it does not know where the others are by then."""
+    yield patch.object(take_over_module, "_unstarted", lambda *_: ())
+
+
+def _rewound_begin_later() -> Iterable[Patch]:
+    """So does one that is rewound to before it knew a Kafka partition."""
+    yield patch.object(operations, "_begun_since", lambda *_: {})
+
+
 def _append_to_paused() -> Iterable[Patch]:
     """An append that the pause's head refused is built anew, and does not ask."""
     yield patch.object(commit, "check_unpaused", lambda _view, _identifier: None)
@@ -538,6 +548,7 @@ SEEN = replace(TWO, sees_other_target=True)
 LEADS_VARY = replace(TWO, leads_vary=True)
 LATE = replace(TWO, late_schemas=True)
 LATE_AND_BREAKING = replace(LATE, breaking_records=True, worker_count=2)
+SEEN_AND_BREAKING = replace(LATE_AND_BREAKING, sees_other_target=True)
 
 VARIANTS: Mapping[str, Variant] = {
     "fixed": Variant(surroundings=Surroundings(reads=True), is_sound=True),
@@ -584,13 +595,15 @@ VARIANTS: Mapping[str, Variant] = {
     "exploding": Variant(surroundings=Surroundings(reads=True, explodes=True), is_sound=True),
     "target_seen_first": Variant(surroundings=replace(SEEN, reads=True), is_sound=True),
     "leads_vary": Variant(surroundings=LEADS_VARY, is_sound=True),
-    "late_schemas": Variant(surroundings=LATE_AND_BREAKING, is_sound=True),
+    "late_schemas": Variant(surroundings=SEEN_AND_BREAKING, is_sound=True),
     "verdicts_where_a_table_is_behind": Variant(
         _verdicts_where_a_table_is_behind, LATE, failing_seed=1
     ),
     "refused_wait_for_their_table": Variant(
         _refused_wait_for_their_table, LATE_AND_BREAKING, failing_seed=10
     ),
+    "left_out_begin_later": Variant(_left_out_begin_later, SEEN_AND_BREAKING, failing_seed=65),
+    "rewound_begin_later": Variant(_rewound_begin_later, SEEN_AND_BREAKING, failing_seed=169),
     "seen_taken_over_late": Variant(_seen_taken_over_late, SEEN, failing_seed=0),
     "equal_epochs": Variant(_equal_epochs, LEADS_VARY, failing_seed=121),
 }

@@ -312,8 +312,8 @@ class World:
         stop_at_first(i7_broken(table.identifier, request.added, self.files.files))
         parent_next = self.true_next[request.parent]
         true_next = dict(self.true_next.get(snapshot.snapshot_id, parent_next))
-        if operation == "take-over" and table is self.other:
-            # It begins where its first worker stands: what lies below was none of it.
+        if operation in ("take-over", "rewind") and table is self.other:
+            # It begins where its first worker stood: what lies below was none of it.
             stored = decode_entry(snapshot.summary[CHECKPOINT_KEY]).checkpoint.next_offsets
             true_next.update({tp: n for tp, n in stored.items() if tp not in true_next})
         if operation == "append":

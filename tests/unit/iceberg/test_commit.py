@@ -442,6 +442,22 @@ def test_an_operator_settles_what_nobody_may_believe(setup):
     assert committer.inspect().entry.checkpoint.next_offsets == {PARTITION: 0}
 
 
+def test_a_kafka_partition_that_came_after_what_is_rewound_to_begins_where_it_began(setup):
+    committer, owner = setup.claimed()
+    base = setup.table.current.head
+    later, again = TopicPartition("orders", 1), TopicPartition("new", 0)
+    wider = replace(IDENTITY, topic_ids={**IDENTITY.topic_ids, "new": "id"})
+    committer.extend(owner, wider, {later: 7, again: 3})
+    committer.append(owner, (CountedRange(OffsetRange(later, 7, 9), RangeCounts(row_count=2)),), ())
+
+    committer.operate("rewind", lambda view, _: decide_rewind(view, base))
+
+    entry = committer.inspect().entry
+    assert entry.checkpoint.next_offsets == {PARTITION: 0, later: 7, again: 3}
+    assert entry.first_offsets == {PARTITION: 0, later: 7, again: 3}
+    assert not any(totals.row_count for totals in entry.totals.values())
+
+
 def test_many_ranges_are_left_to_the_difference_of_checkpoints(setup):
     starts = {TopicPartition("orders", n): 0 for n in range(RANGES_INLINE_MAX + 1)}
     committer = setup.committer()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2i_core.dead_letters.reading import as_polled
-from k2i_core.errors import ConfigError, DataLossError, ErrorKind
+from k2i_core.errors import ConfigError, ConflictError, DataLossError, ErrorKind
 from k2i_core.iceberg.commit import CommitLimits, TableCommitter
 from k2i_core.iceberg.decisions import decide_resume
 from k2i_core.ingest.decoding import DecodeSettings, decode_batch
@@ -22,7 +22,7 @@ from k2i_core.ingest.landing import IDLE_SECONDS_MAX
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
 from k2i_core.ingest.routing import NO_MATCH, TOO_MANY_TABLES
-from k2i_core.ingest.session import Session
+from k2i_core.ingest.session import PARTITION_CHECK_SECONDS, Session
 from k2i_core.ingest.splitting import held_counts, record_counts, split, without_held
 from k2i_core.ingest.targets import Routing, Target
 from k2i_core.ingest.triggers import FlushLimits
@@ -58,6 +58,7 @@ P0, P1 = TopicPartition("events", 0), TopicPartition("events", 1)
 FIRST, SECOND, DEAD = "sales.events", "sales.others", "sales.dead_letters"
 LIMITS = CommitLimits(20, 300.0, 3_600.0)
 MIXED = [GOOD, OTHER + GOOD, BAD, None, OTHER + BAD, GOOD]
+PAUSE = Pause("7", "no number", "events/0@0", "2026")
 
 
 class Setup:
@@ -209,7 +210,7 @@ def test_what_cannot_be_told_while_its_table_is_left_out_is_set_aside_all_the_sa
     setup = Setup([GOOD, LATE, OTHER + GOOD])
     setup.routing = Routing(PrefixRouter(FIRST, SECOND, knows=lambda _tp, _offset: False), "rules")
     owner = setup.session().start().owner
-    setup.committer(FIRST).pause(owner, Pause("7", "no number", "events/0@0", "2026"))
+    setup.committer(FIRST).pause(owner, PAUSE)
     setup.run(setup.session())
     setup.committer(FIRST).operate("resume", partial(decide_resume, accepts=False))
     setup.routing = Routing(PrefixRouter(FIRST, SECOND), "rules")
@@ -218,6 +219,29 @@ def test_what_cannot_be_told_while_its_table_is_left_out_is_set_aside_all_the_sa
     assert [setup.offsets(name) for name in (FIRST, SECOND, DEAD)] == [[0], [2], [1]]
     assert setup.entry(FIRST).totals[P0] == Totals(1, 1, 1, 0)
     assert setup.entry(SECOND).totals[P0] == Totals(1, 0, 2, 0)
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_table_that_is_left_out_misses_nothing_of_partitions_that_come_meanwhile(is_running):
+    setup = Setup([GOOD, OTHER + GOOD])
+    owner = setup.session().start().owner
+    setup.committer(SECOND).pause(owner, PAUSE)
+    session = setup.session()
+    if is_running:
+        setup.run(session)
+    setup.broker.values[P1] = [GOOD, OTHER + GOOD]
+    setup.broker.high[P1] = 2
+    if is_running:
+        setup.clock.seconds += PARTITION_CHECK_SECONDS
+        with pytest.raises(ConflictError, match="while a table is left out"):
+            session.step()
+        session.abandon()
+    setup.run(setup.session())
+    setup.committer(SECOND).operate("resume", partial(decide_resume, accepts=False))
+    setup.run(setup.session())
+
+    assert [setup.offsets(name) for name in (FIRST, SECOND)] == [[0, 0], [1, 1]]
+    assert setup.entry(SECOND).totals == {P0: Totals(1, 0, 1), P1: Totals(1, 0, 1)}
 
 
 def test_a_table_that_is_seen_for_the_first_time_begins_where_its_generation_does():
