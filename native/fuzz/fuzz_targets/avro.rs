@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use k2i_native::avro::{Plan, Record};
 use k2i_native::binary::Reader;
 use k2i_native_fuzz::{
-    Choices, DEPTH, check, field, list_of, map_of, parts, read_records, timestamp,
+    Choices, DEPTH, check, field, list_of, made, map_of, parts, read_records, timestamp,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -19,6 +19,12 @@ fuzz_target!(|input: &[u8]| {
         Some(DataType::Struct(fields)) => Arc::new(Schema::new(fields)),
         _ => return, // Python refuses a schema without a column.
     };
+    let records = made(&records, |choices| {
+        let mut bytes = Vec::new();
+        write(choices, &plan, &mut bytes);
+        bytes
+    });
+    let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
     let plan = Record::new(plan).expect("types that Avro has");
     let reader = Reader::new(schema.clone(), Box::new(plan)).expect("columns that Avro has");
     check(&schema, &records, |records| read_records(&reader, records));
@@ -148,4 +154,50 @@ fn together(kind: &str, planned: Vec<Planned>) -> Planned {
         .collect();
     let type_ = if fields.is_empty() { None } else { Some(struct_of(fields)) };
     (plan(kind, parts), type_)
+}
+
+/// One value as the plan says; numbers are small.
+fn write(choices: &mut Choices, plan: &Plan, out: &mut Vec<u8>) {
+    let parts = &plan.parts;
+    match (plan.kind.as_str(), plan.logical.as_deref()) {
+        ("boolean", _) => out.push(choices.below(2) as u8),
+        // Zigzag: the even ones are not negative.
+        ("int" | "long", _) => out.push(choices.below(64) as u8 * 2),
+        ("float", _) => out.extend([choices.below(256) as u8; 4]),
+        ("double", _) => out.extend([choices.below(256) as u8; 8]),
+        ("string", Some(_)) => {
+            out.push(36 * 2);
+            out.extend(b"123e4567-e89b-12d3-a456-426614174000");
+        }
+        ("bytes", Some(_)) => out.extend([2, choices.below(256) as u8]),
+        ("bytes" | "string", _) => text(choices, out),
+        ("fixed", _) => out.extend(vec![choices.one_of(&[0, 0xff, 7]); plan.byte_count]),
+        ("enum", _) => out.push(choices.below(plan.symbols.len()) as u8 * 2),
+        ("record", _) => parts.iter().for_each(|part| write(choices, part, out)),
+        (kind @ ("array" | "map"), _) => {
+            let count = choices.below(4);
+            if count > 0 {
+                out.push(count as u8 * 2);
+            }
+            for at in 0..count {
+                if kind == "map" {
+                    out.extend([2, b'a' + at as u8]);
+                }
+                write(choices, &parts[0], out);
+            }
+            out.push(0);
+        }
+        ("optional" | "members", _) => {
+            let place = choices.below(parts.len());
+            out.push(place as u8 * 2);
+            write(choices, &parts[place], out);
+        }
+        _ => {} // Nothing, or what is left to Python.
+    }
+}
+
+fn text(choices: &mut Choices, out: &mut Vec<u8>) {
+    let text = choices.one_of(&["", "a", "\u{e4}", "more of it"]);
+    out.push(text.len() as u8 * 2);
+    out.extend(text.as_bytes());
 }

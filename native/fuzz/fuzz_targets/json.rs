@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use arrow_array::BinaryArray;
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 use k2i_native::columns::Epochs;
 use k2i_native::json::Reader;
-use k2i_native_fuzz::{Choices, DEPTH, check, field, list_of, map_of, parts, timestamp};
+use k2i_native_fuzz::{Choices, DEPTH, check, field, list_of, made, map_of, parts, timestamp};
 use libfuzzer_sys::fuzz_target;
 
 /// Those of a row begin at any of them.
@@ -20,14 +20,16 @@ fuzz_target!(|input: &[u8]| {
     let mut epochs = Epochs::new();
     let schema = Arc::new(Schema::new(columns(&mut choices, &mut epochs, "", DEPTH)));
     let reader = Reader::new(schema.clone(), epochs, skips_empty).expect("columns that JSON has");
-    let certain = check(&schema, &records, |records| {
+    let records = made(&records, |choices| object(choices, schema.fields()).into_bytes());
+    let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
+    let rows = check(&schema, &records, |records| {
         // Somewhere inside of an array, as in a polled batch.
         let around = [[b"{".as_slice()].as_slice(), records, &[b"\"}"]].concat();
         let values = BinaryArray::from_iter_values(around).slice(1, records.len());
         reader.read(&values).expect("verdicts")
     });
-    for place in certain {
-        let object = serde_json::from_slice::<serde_json::Map<_, _>>(records[place]);
+    for row in rows {
+        let object = serde_json::from_slice::<serde_json::Map<_, _>>(row);
         assert!(object.is_ok(), "{object:?}");
     }
 });
@@ -83,4 +85,47 @@ fn column(
         _ => DataType::Struct(columns(choices, epochs, path, depth - 1).into()),
     };
     field(name, type_, is_nullable)
+}
+
+fn object(choices: &mut Choices, fields: &Fields) -> String {
+    let pair = |field: &FieldRef| {
+        let name = serde_json::to_string(field.name()).expect("a text");
+        format!("{name}:{}", value(choices, field))
+    };
+    format!("{{{}}}", fields.iter().map(pair).collect::<Vec<_>>().join(","))
+}
+
+/// A value as it may be spelled.
+fn value(choices: &mut Choices, field: &Field) -> String {
+    if field.is_nullable() && choices.below(5) == 4 {
+        return "null".to_owned();
+    }
+    let count = choices.below(4);
+    let spelled: &[&str] = match field.data_type() {
+        DataType::Boolean => &["true", "false"],
+        DataType::Int32 => &["0", "-7", "2147483647"],
+        DataType::Int64 => &["0", "-7", "9223372036854775807"],
+        DataType::Float32 | DataType::Float64 => &["0", "-1.5", "1e10"],
+        DataType::Decimal128(38, 38) => &["0", "0.25", "\"-0.1\""],
+        DataType::Decimal128(_, _) => &["0", "-7", "\"12\"", "99.00"],
+        DataType::Date32 => &["\"2024-02-29\"", "\"0001-01-02\""],
+        DataType::Time64(_) => &["\"10:11\"", "\"23:59:59.9\""],
+        DataType::Timestamp(_, None) => &["\"2024-02-29\"", "\"2024-02-29 10:11\"", "1700000000"],
+        DataType::Timestamp(_, _) => &["\"2024-02-29T10:11Z\"", "1700000000"],
+        DataType::FixedSizeBinary(16) => &["\"123e4567-e89b-12d3-a456-426614174000\""],
+        DataType::FixedSizeBinary(_) => &["\"YWI=\""],
+        DataType::Binary => &["\"\"", "\"YWI=\""],
+        DataType::List(element) => {
+            let elements: Vec<_> = (0..count).map(|_| value(choices, element)).collect();
+            return format!("[{}]", elements.join(","));
+        }
+        DataType::Map(entries, _) => {
+            let DataType::Struct(parts) = entries.data_type() else { unreachable!() };
+            let entry = |at| format!("\"k{at}\":{}", value(choices, &parts[1]));
+            return format!("{{{}}}", (0..count).map(entry).collect::<Vec<_>>().join(","));
+        }
+        DataType::Struct(fields) => return object(choices, fields),
+        _ => &["\"\"", "\"a\"", "\"\\u00e4\"", "\"\u{e4}\\n\""],
+    };
+    choices.one_of(spelled).to_owned()
 }

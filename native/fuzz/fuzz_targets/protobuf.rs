@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, Schema};
 use k2i_native::binary::Reader;
 use k2i_native::protobuf::{Plan, Record};
 use k2i_native_fuzz::{
-    Choices, DEPTH, check, field, list_of, map_of, parts, read_records, timestamp,
+    Choices, DEPTH, check, field, list_of, made, map_of, parts, read_records, timestamp,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -22,6 +22,8 @@ fuzz_target!(|input: &[u8]| {
         return; // Python refuses a message without a column.
     }
     let schema = Arc::new(Schema::new(columns));
+    let records = made(&records, |choices| [&frame, write(choices, &plans).as_slice()].concat());
+    let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
     let plan = Record::new(plans, frame).expect("types that Protobuf has");
     let reader = Reader::new(schema.clone(), Box::new(plan)).expect("columns that Protobuf has");
     check(&schema, &records, |records| read_records(&reader, records));
@@ -144,4 +146,46 @@ fn leaf(number: u64, kind: &str) -> (Plan, DataType) {
             .into();
     }
     (plan, type_)
+}
+
+/// A message with some of its fields, in their order.
+fn write(choices: &mut Choices, plans: &[Plan]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for plan in plans {
+        let count = choices.one_of(if plan.is_repeated { &[1, 2, 3, 0] } else { &[1, 1, 1, 0] });
+        for _ in 0..count {
+            write_field(choices, plan, &mut bytes);
+        }
+    }
+    bytes
+}
+
+fn write_field(choices: &mut Choices, plan: &Plan, out: &mut Vec<u8>) {
+    let (wire_type, value) = match plan.kind.as_str() {
+        "double" | "fixed64" | "sfixed64" => (1, vec![choices.below(256) as u8; 8]),
+        "float" | "fixed32" | "sfixed32" => (5, vec![choices.below(256) as u8; 4]),
+        "string" => (2, sized(choices.one_of(&["", "a", "\u{e4}", "more"]).as_bytes().to_vec())),
+        "bytes" => (2, sized(vec![0xff; choices.below(4)])),
+        "message" | "map" | "timestamp" | "wrapper" => (2, sized(write(choices, &plan.parts))),
+        "empty" | "unread" => (2, sized(Vec::new())),
+        "bool" => (0, vec![choices.below(2) as u8]),
+        _ => (0, vec![choices.below(128) as u8]),
+    };
+    varint(plan.number << 3 | wire_type, out);
+    out.extend(value);
+}
+
+fn sized(bytes: Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::new();
+    varint(bytes.len() as u64, &mut out);
+    out.extend(bytes);
+    out
+}
+
+fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number > 0x7f {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }

@@ -1,7 +1,9 @@
 //! What the fuzz targets share: the parts of an input, and what holds of whatever is read.
 //!
 //! An input is a plan and records, with `SEPARATOR` between them. A plan is a row of choices, so
-//! that any bytes are a plan, and each is one that Python would make of some schema.
+//! that any bytes are a plan, and each is one that Python would make of some schema. A record that
+//! begins with `WRITTEN` is a row of choices, too: of values, and of a damage. Others are what they
+//! are.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +18,8 @@ use k2i_native::columns::Rows;
 
 /// Rare in records of any format; in `words.dict`, so that inputs have it.
 const SEPARATOR: &[u8] = b"\xff\xfe";
+
+const WRITTEN: u8 = 0xfd;
 
 const MICROSECONDS_OF_DAY: i64 = 86_400_000_000;
 
@@ -47,7 +51,7 @@ impl Choices<'_> {
     }
 }
 
-/// The plan of an input, and its records.
+/// The plan of an input, and what its records are made from.
 pub fn parts(input: &[u8]) -> (Choices<'_>, Vec<&[u8]>) {
     let (mut parts, mut rest) = (Vec::new(), input);
     while let Some(at) = rest.windows(SEPARATOR.len()).position(|bytes| bytes == SEPARATOR) {
@@ -56,6 +60,34 @@ pub fn parts(input: &[u8]) -> (Choices<'_>, Vec<&[u8]>) {
     }
     parts.push(rest);
     (Choices { rest: parts[0] }, parts.split_off(1))
+}
+
+/// The records: those that are choices are written.
+pub fn made(parts: &[&[u8]], write: impl Fn(&mut Choices) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let one = |part: &&[u8]| match part.split_first() {
+        Some((&WRITTEN, rest)) => {
+            let mut choices = Choices { rest };
+            let record = write(&mut choices);
+            damaged(record, &mut choices)
+        }
+        _ => part.to_vec(),
+    };
+    parts.iter().map(one).collect()
+}
+
+/// A record that is damaged if choices say so.
+fn damaged(mut record: Vec<u8>, choices: &mut Choices) -> Vec<u8> {
+    let place = choices.below(record.len() + 1);
+    match choices.below(5) {
+        1 => record.truncate(place),
+        2 => record.insert(place, choices.one_of(b"{}[],:\"\\ 0n\xc3\xff\x80\x02\x00")),
+        3 if place < record.len() => record[place] ^= 1 << choices.below(8),
+        4 if place < record.len() => {
+            record.remove(place);
+        }
+        _ => {}
+    }
+    record
 }
 
 /// A column of a type. Sixteen bytes are a uuid, which is a type of its own to readers.
@@ -95,9 +127,18 @@ pub fn read_records(reader: &Reader, records: &[&[u8]]) -> Rows {
 }
 
 /// Reads records together and one by one: each has one verdict, the same both times, and a row is
-/// one that a table takes. Returns the places of those that are rows.
-pub fn check(schema: &Schema, records: &[&[u8]], read: impl Fn(&[&[u8]]) -> Rows) -> Vec<usize> {
-    let together = checked(schema, records, &read);
+/// one that a table takes. Rows are read again behind what is left of them when they are cut, so
+/// that whatever a record that is no row leaves behind is seen. Returns the records that are rows.
+pub fn check<'a>(
+    schema: &Schema,
+    records: &[&'a [u8]],
+    read: impl Fn(&[&[u8]]) -> Rows,
+) -> Vec<&'a [u8]> {
+    let rows = checked(schema, records, &read).certain.into_iter().map(|at| records[at as usize]);
+    let rows: Vec<_> = rows.collect();
+    let cut = |row: &&'a [u8]| [&row[..row.len() / 2], &row[..row.len().max(1) - 1], row];
+    let records = [records, &rows.iter().flat_map(cut).collect::<Vec<_>>()].concat();
+    let together = checked(schema, &records, &read);
     for (place, record) in records.iter().enumerate() {
         let alone = checked(schema, &[record], &read);
         let row = together.certain.binary_search(&(place as i64));
@@ -106,7 +147,7 @@ pub fn check(schema: &Schema, records: &[&[u8]], read: impl Fn(&[&[u8]]) -> Rows
             assert_eq!(together.rows.slice(row, 1), alone.rows, "record {place} has two rows");
         }
     }
-    together.certain.iter().map(|&place| place as usize).collect()
+    rows
 }
 
 fn checked(schema: &Schema, records: &[&[u8]], read: impl Fn(&[&[u8]]) -> Rows) -> Rows {
