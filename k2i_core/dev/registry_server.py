@@ -6,7 +6,6 @@ against its SHA-256 and unpacked next to its final place.
 """
 
 import fcntl
-import hashlib
 import os
 import tarfile
 import tempfile
@@ -18,14 +17,19 @@ from typing import Self
 
 from k2i_core.clock import Clock, SystemClock
 from k2i_core.dev.child_process import ChildProcess
-from k2i_core.dev.kafka_jars import INSTALL_HINT, find_java
+from k2i_core.dev.kafka_jars import find_java
+from k2i_core.dev.maven import MavenFile, download
 from k2i_core.dev.ports import LOOPBACK, reserve_port
-from k2i_core.errors import ConfigError, UnavailableError
 
-_GROUP, _ARTIFACT, _VERSION = "io.apicurio", "apicurio-registry-app", "3.3.3"
-_SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
+_PROGRAM = MavenFile(
+    "io.apicurio",
+    "apicurio-registry-app",
+    "3.3.3",
+    "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63",
+    classifier="all",
+    packaging="tar.gz",
+)
 
-_DOWNLOAD_SECONDS_MAX = 120
 _START_SECONDS_MAX = 120.0
 """Larger: a registry that will never answer is noticed later. Smaller: a start on a busy machine,
 which can take ten times the usual five seconds, fails for no reason."""
@@ -47,46 +51,18 @@ def install_registry(directory: Path, *, mirror: str | None = None) -> Path:
         UnavailableError: The download failed. Try again, or name a mirror.
 
     """
-    home = directory / f"{_ARTIFACT}-{_VERSION}"
+    home = directory / f"{_PROGRAM.artifact}-{_PROGRAM.version}"
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if home.exists():
             return home
         with tempfile.TemporaryDirectory(dir=directory, prefix="partial-") as partial:
-            archive = _download(Path(partial), mirror)
+            archive = download(_PROGRAM, Path(partial), mirror)
             with tarfile.open(archive) as packed:
                 packed.extractall(Path(partial) / "unpacked", filter="data")
             (Path(partial) / "unpacked").replace(home)
     return home
-
-
-def _download(partial: Path, mirror: str | None) -> Path:
-    try:
-        import requests  # noqa: PLC0415 - comes with jgo
-        from jgo.maven import MavenContext  # noqa: PLC0415 - optional, and slow to import
-    except ImportError as error:
-        message = f"the schema registry needs the package jgo: {INSTALL_HINT}"
-        raise ConfigError(message) from error
-    context = MavenContext(
-        repo_cache=partial,
-        remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
-        timeout=_DOWNLOAD_SECONDS_MAX,
-    )
-    try:
-        component = context.project(_GROUP, _ARTIFACT).at_version(_VERSION)
-        path = component.artifact(classifier="all", packaging="tar.gz").resolve()
-    except (requests.RequestException, OSError, RuntimeError, ValueError) as error:
-        message = (
-            f"cannot download {_ARTIFACT}={_VERSION}: check the network, "
-            "or name a Maven repository with K2I_MAVEN_MIRROR"
-        )
-        raise UnavailableError(message) from error
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != _SHA256:
-            message = f"the downloaded {_ARTIFACT} is not the right one: use another repository"
-            raise ConfigError(message)
-    return path
 
 
 class RegistryServer:
