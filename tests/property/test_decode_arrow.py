@@ -21,7 +21,7 @@ from pyarrow import ipc
 
 from k2i_core.decode.arrow_decoder import ArrowDecoder
 from k2i_core.decode.arrow_messages import END, MalformedError, look
-from tests.property.test_decode_json import verdicts
+from tests.property.verdicts import verdicts
 
 TIMES = st.times().filter(lambda at: at.tzinfo is None)
 STAMPS = st.datetimes(min_value=datetime(1678, 1, 1), max_value=datetime(2261, 1, 1))  # noqa: DTZ001 - zoneless

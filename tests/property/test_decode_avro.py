@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from k2i_core.decode import avro_rows
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.schema_decoder import SchemaDecoder
-from k2i_core.records import DecodedValues
 from k2i_core.schema.registered import SchemaLanguage, WriterSchema
 from tests.property.binary_records import damaged, same
+from tests.property.verdicts import verdicts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -227,19 +227,6 @@ def encode(parsed: Any, stored: Any) -> bytes:
 def decoder(schema: Any) -> SchemaDecoder:
     writer = WriterSchema(None, SchemaLanguage.AVRO, json.dumps(schema))
     return SchemaDecoder(AvroReader(writer).row_schema, writer, AvroReader)
-
-
-def verdicts(decoded: DecodedValues, count: int) -> list[Any]:
-    decoded.rows.validate(full=True)
-    found: list[Any] = [None] * count
-    for failure in decoded.failures:
-        found[failure.index] = (failure.error_class, failure.message)
-    places = range(count) if decoded.row_indices is None else decoded.row_indices.to_pylist()
-    for place, row in zip(places, decoded.rows.to_pylist(), strict=True):
-        assert found[place] is None
-        found[place] = row
-    assert None not in found
-    return found
 
 
 @given(st.data())

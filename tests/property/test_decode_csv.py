@@ -25,8 +25,8 @@ from tests.property.test_decode_json import (
     Literal,
     reference_leaf,
     refuse,
-    verdicts,
 )
+from tests.property.verdicts import verdicts
 
 ROW_SCHEMA = pa.schema(
     [

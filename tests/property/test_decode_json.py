@@ -25,9 +25,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from k2i_core.decode.json_decoder import JsonDecoder
-from k2i_core.records import DecodedValues
 from tests.json_paths import both_json_paths  # noqa: F401 - runs by itself
 from tests.property.dear import dear
+from tests.property.verdicts import verdicts
 
 TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 ITEM = pa.struct(
@@ -420,19 +420,6 @@ def records(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[str]]) -> bytes
     if draw(rarely):
         record = draw(st.sampled_from([b"", b"  ", b"null", b"7", b"[]", record + record, b"{}"]))
     return draw(st.sampled_from([b"", b"", b" ", b"\r\n"])) + record
-
-
-def verdicts(decoded: DecodedValues, count: int) -> list[Any]:
-    decoded.rows.validate(full=True)
-    outcome: list[Any] = [None] * count
-    indices = range(count) if decoded.row_indices is None else decoded.row_indices.to_pylist()
-    for index, row in zip(indices, decoded.rows.to_pylist(), strict=True):
-        outcome[index] = row
-    for failure in decoded.failures:
-        assert outcome[failure.index] is None
-        outcome[failure.index] = (failure.error_class, failure.message)
-    assert None not in outcome
-    return outcome
 
 
 def expected(value: bytes, schema: pa.Schema) -> Any:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from k2i_core.decode.msgpack_decoder import MsgpackDecoder
 from k2i_core.decode.msgpack_tokens import STRAGGLERS
 from tests.property.msgpack_records import Extension, Pairs, encode
-from tests.property.test_decode_json import verdicts
+from tests.property.verdicts import verdicts
 
 ITEM = pa.struct([pa.field("sku", pa.string(), nullable=False), pa.field("count", pa.int32())])
 ROW_SCHEMA = pa.schema(
