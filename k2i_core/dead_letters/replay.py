@@ -33,6 +33,7 @@ from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.replaying import REPLAY_OPERATION, Replay, decide_replay
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ingest.decoding import (
     Breaking,
@@ -161,13 +162,9 @@ def load_tables(parts: LetterParts) -> tuple[LoadedTables, TableView]:
         message = f"table={parts.target.identifier} has no checkpoint: k2i never committed to it"
         raise ConfigError(message)
     dead = parts.dead_letters.inspect()
-    target_view, dead_view = target.view, dead.view
-    assert isinstance(target_view, TableView)
-    assert isinstance(dead_view, TableView)
-    assert isinstance(target_view.handle, Table)
-    assert isinstance(dead_view.handle, Table)
-    loaded = LoadedTables(target_view.handle, target.entry, dead_view.handle, dead.entry)
-    return loaded, target_view
+    view = view_of(target)
+    dead_table = table_of(view_of(dead))
+    return LoadedTables(table_of(view), target.entry, dead_table, dead.entry), view
 
 
 def look_again(what: str, look: Callable[[], Report]) -> Report:
@@ -324,7 +321,7 @@ class _Attempt:
             self._close_writer()
             self._parts.evolve(row_schema)
             # Only for what is written from now on: the rows were chosen in the load before.
-            self._table = _table_of(self._parts.target)
+            self._table = table_of(view_of(self._parts.target.inspect()))
             self._schema = self._parts.record_columns(self._table)
         self._decoder = self._parts.make_decoder(self._schema)
 
@@ -367,10 +364,3 @@ def _first(rows: pa.RecordBatch, record_count: int) -> pa.RecordBatch:
     numbers = pc.struct_field(rows.column(ITEM_COLUMN), "number").to_numpy()
     starts = [*np.flatnonzero(numbers == 0), rows.num_rows]
     return rows.slice(0, int(starts[min(record_count, len(starts) - 1)]))
-
-
-def _table_of(committer: TableCommitter) -> Table:
-    view = committer.inspect().view
-    assert isinstance(view, TableView)
-    assert isinstance(view.handle, Table)
-    return view.handle

@@ -39,6 +39,7 @@ from k2i_core.iceberg.decisions import (
 )
 from k2i_core.iceberg.gateway import SnapshotChange, TableGateway, TableView
 from k2i_core.iceberg.retention import RetentionLimits, removable
+from k2i_core.iceberg.views import view_of
 from k2i_core.ledger import (
     CHECKPOINT_KEY,
     COMMIT_ID_KEY,
@@ -261,8 +262,7 @@ class TableCommitter:
 
     def reachable(self, state: TableState, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that a retained snapshot of `state` reaches."""
-        assert isinstance(state.view, TableView)
-        return self._gateway.reachable(state.view, paths)
+        return self._gateway.reachable(view_of(state), paths)
 
     def delete_files(self, paths: Collection[str]) -> None:
         """Delete files that recovery proved unneeded."""

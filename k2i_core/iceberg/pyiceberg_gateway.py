@@ -45,6 +45,7 @@ from k2i_core.iceberg.manifests import NewSnapshot, read_live_entries, write_app
 from k2i_core.iceberg.refs import assert_refs
 from k2i_core.iceberg.replace import ManifestMemory, NewFiles
 from k2i_core.iceberg.summaries import KEPT_ENTRIES, FileChanges, make_summary
+from k2i_core.iceberg.views import table_of
 from k2i_core.ledger import CHECKPOINT_KEY
 from k2i_core.pauses import ACCEPTED_KEY, PAUSED_KEY
 from k2i_core.records import WrittenFile
@@ -140,7 +141,7 @@ class PyIcebergGateway:
 
     def prepare(self, view: TableView, change: SnapshotChange) -> Request:
         """Write manifests for `change` on top of `view`; nothing is visible yet."""
-        table = _table(view)
+        table = table_of(view)
         assert change.timestamp_ms > view.last_updated_ms
         # A rewind needs no update of its own: the new snapshot is a child of the old one, and the
         # one move of `main` goes from the head that is asserted to that child.
@@ -229,7 +230,7 @@ class PyIcebergGateway:
         """Tell whether the head's manifests hold a live file that `snapshot_id` added."""
         if view.head_snapshot_id is None:
             return False
-        table = _table(view)
+        table = table_of(view)
         with translated(f"read manifests of table {self._identifier}"):
             head = table.metadata.snapshot_by_id(view.head_snapshot_id)
             assert head is not None
@@ -240,7 +241,7 @@ class PyIcebergGateway:
         """Return those of `paths` that are no live data files of the head; cheap to repeat."""
         if view.head_snapshot_id is None:
             return set(paths)
-        table = _table(view)
+        table = table_of(view)
         with translated(f"read manifests of table {self._identifier}"):
             manifests = NewSnapshot(table, 0, view.head_snapshot_id).parent_manifests()
             return self._manifests.missing(table.io, manifests, paths)
@@ -250,7 +251,7 @@ class PyIcebergGateway:
 
         Newest first, each manifest once, and no further than the last path is found.
         """
-        table = _table(view)
+        table = table_of(view)
         missing = {normalise(path) for path in paths}
         manifest_paths: set[str] = set()
         with translated(f"read manifests of table {self._identifier}"):
@@ -323,11 +324,6 @@ class PyIcebergGateway:
         if key not in self._field_ids:
             self._field_ids[key] = frozenset(table.schemas()[schema_id].field_ids)
         return self._field_ids[key]
-
-
-def _table(view: TableView) -> Table:
-    assert isinstance(view.handle, Table)
-    return view.handle
 
 
 def _widest(snapshots: Sequence[Snapshot]) -> list[Snapshot]:

@@ -23,6 +23,7 @@ from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.locations import normalise
 from k2i_core.iceberg.manifests import READER_COUNT, read_live_entries
 from k2i_core.iceberg.retention import is_append
+from k2i_core.iceberg.views import table_of
 
 CANDIDATES_MAX = 250_000
 """Data files judged at once, some 100 MB of paths. Larger costs memory; smaller reads the manifests
@@ -44,12 +45,6 @@ class RemovedFiles:
     manifest_lists: tuple[str, ...]
     statistics_bytes: dict[str, int]
     candidates: tuple[ManifestFile, ...] = field(repr=False)
-
-
-def table_of(view: TableView) -> Table:
-    """Return what the view was loaded from."""
-    assert isinstance(view.handle, Table)
-    return view.handle
 
 
 def without_snapshots(view: TableView, snapshot_ids: Collection[int]) -> TableView:

@@ -23,8 +23,8 @@ from pyiceberg.table import Table
 
 from k2i_core.errors import ConfigError
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.manifests import read_live_entries
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.offsets import TopicPartition
 from k2i_core.records import DEAD_LETTER_SCHEMA, KAFKA_COLUMN, DecidedOffsets, TableState
 
@@ -66,9 +66,7 @@ class Verdicts:
             ConfigError: Another engine marked rows as deleted without rewriting the files.
 
         """
-        assert isinstance(state.view, TableView)
-        assert isinstance(state.view.handle, Table)
-        table = state.view.handle
+        table = table_of(view_of(state))
         return read_verdicts(table, checkpoints.keys(), from_offsets, since_sequence_numbers)
 
 

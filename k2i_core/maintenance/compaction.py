@@ -35,6 +35,7 @@ from k2i_core.iceberg.gateway import Replacement, TableView
 from k2i_core.iceberg.live_files import LiveFile, read_live_files
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.types import arrow_schema
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.iceberg.write_targets import write_target
 from k2i_core.ledger import Entry
 from k2i_core.maintenance.compaction_plan import (
@@ -167,27 +168,21 @@ def compact_table(
     """
     started = table.clock.boot_seconds()
     state = table.committer.inspect()
-    view = state.view
-    assert isinstance(view, TableView)
+    view = view_of(state)
     decide_carry(state.entry)
     assert state.entry is not None
-    files = tuple(read_live_files(_handle(view), view.head_snapshot_id))
+    files = tuple(read_live_files(table_of(view), view.head_snapshot_id))
     plan = plan_compaction(files, _rules(view, state.entry, options, table.clock.now_ms()))
     observe(CrashPoint.COMPACTION_PLANNED)
     outcome = _Outcome(notes=list(plan.skipped))
     if not is_dry_run and plan.groups:
-        rewriter = _rewriter(table, _handle(view), options)
+        rewriter = _rewriter(table, table_of(view), options)
         run = _Run(table, options, view, rewriter, outcome, progress, observe)
         run.all(plan.groups)
     seconds = table.clock.boot_seconds() - started
     report = _report(table, files, plan, outcome, seconds, is_dry_run=is_dry_run)
     log.info("compaction ended", table=report.table, did=report.did, **report.figures)
     return report
-
-
-def _handle(view: TableView) -> Table:
-    assert isinstance(view.handle, Table)
-    return view.handle
 
 
 def _rules(view: TableView, entry: Entry, options: CompactionOptions, now_ms: int) -> PlanRules:
@@ -299,8 +294,8 @@ class _Run:
         self._observe(CrashPoint.GROUP_REWRITTEN)
         memory_bytes = self._options.max_memory_bytes / self._options.thread_count
         proof = RowProof(
-            _handle(self._view),
-            arrow_schema(_handle(self._view).schema()),
+            table_of(self._view),
+            arrow_schema(table_of(self._view).schema()),
             int(memory_bytes * PROOF_MEMORY_SHARE),
         )
         try:

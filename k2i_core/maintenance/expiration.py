@@ -31,10 +31,10 @@ from k2i_core.iceberg.retention import MAIN, is_append
 from k2i_core.iceberg.unreachable import (
     RemovedFiles,
     removed_files,
-    table_of,
     unreachable_data_files,
     without_snapshots,
 )
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.ledger import CHECKPOINT_KEY, Entry
 from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
 from k2i_core.records import TableState
@@ -217,7 +217,7 @@ def expire_table(
     """
     started = clock.boot_seconds()
     state = committer.inspect()
-    view = _view(state)
+    view = view_of(state)
     refuse_if_kept(table_of(view))
     decide_carry(state.entry)
     plan = plan_expiration(view, limits, clock.now_ms())
@@ -234,7 +234,7 @@ def expire_table(
     deleted = _Deleted()
     notes: tuple[str, ...] = ()
     if gone:
-        notes = _check_refs(expired.before, _view(expired.after), gone)
+        notes = _check_refs(expired.before, view_of(expired.after), gone)
     if gone and not notes:
         deleted = _delete(committer, expired, progress, observe)
     return _report(
@@ -269,18 +269,13 @@ def give_up_snapshots(
 
     committed = committer.maintain("expiration", decide)
     after = committer.inspect_after(committed.snapshot_id)
-    snapshots = _view(after).snapshots
+    snapshots = view_of(after).snapshots
     # Which of the attempts it was that landed, is told by the head that it was built on.
     before, plan = attempts[snapshots[committed.snapshot_id].parent_snapshot_id]
     gone = tuple(i for i in plan.removed_snapshot_ids if i not in snapshots)
     return ExpiredSnapshots(
         before, after, ExpirationPlan(gone, plan.waiting_count), committed.snapshot_id
     )
-
-
-def _view(state: TableState) -> TableView:
-    assert isinstance(state.view, TableView)
-    return state.view
 
 
 def _check_refs(before: TableView, after: TableView, gone: tuple[int, ...]) -> tuple[str, ...]:
@@ -317,7 +312,7 @@ def _measure(
     found = _Deleted()
     if not plan.removed_snapshot_ids:
         return found
-    files = removed_files(before, _view(after), plan.removed_snapshot_ids)
+    files = removed_files(before, view_of(after), plan.removed_snapshot_ids)
     for portion in unreachable_data_files(
         before, files, lambda paths: committer.reachable(after, paths)
     ):
@@ -334,8 +329,8 @@ def _delete(
     """Delete data files first: they are named in the manifests that go next."""
     deleted = _Deleted()
     before, after = expired.before, expired.after
-    table = table_of(_view(after))
-    files = removed_files(before, _view(after), expired.plan.removed_snapshot_ids)
+    table = table_of(view_of(after))
+    files = removed_files(before, view_of(after), expired.plan.removed_snapshot_ids)
     for portion in unreachable_data_files(
         before, files, lambda paths: committer.reachable(after, paths)
     ):

@@ -13,6 +13,7 @@ from k2i_core.iceberg.failures import translated
 from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.manifests import NewSnapshot
 from k2i_core.iceberg.replace import check_no_deletes
+from k2i_core.iceberg.views import view_of
 from k2i_core.maintenance.compaction import MaintainedTable
 from k2i_core.maintenance.report import Figure, MaintenanceReport, Progress, no_progress
 
@@ -43,8 +44,7 @@ def rewrite_table_manifests(
     """
     started = table.clock.boot_seconds()
     state = table.committer.inspect()
-    view = state.view
-    assert isinstance(view, TableView)
+    view = view_of(state)
     decide_carry(state.entry)
     plan, before = _plan(view)
     observe(CrashPoint.MANIFESTS_PLANNED)

@@ -31,12 +31,12 @@ from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.decisions import decide_carry
 from k2i_core.iceberg.deletion import delete_files, folders_of, refuse_if_kept
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.listing import ListedFile, list_files, modified_ms
 from k2i_core.iceberg.locations import is_inside, normalise
 from k2i_core.iceberg.manifests import read_live_entries
 from k2i_core.iceberg.neighbours import find_neighbours
-from k2i_core.iceberg.unreachable import metadata_locations, table_of
+from k2i_core.iceberg.unreachable import metadata_locations
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.iceberg.write_targets import UUID_DIGITS
 from k2i_core.maintenance.report import MaintenanceReport, Progress, no_progress
 from k2i_core.records import TableState
@@ -186,15 +186,15 @@ def sweep_table(
     """
     started = clock.boot_seconds()
     state = committer.inspect()
-    refuse_if_kept(table_of(_view(state)))
+    refuse_if_kept(table_of(view_of(state)))
     decide_carry(state.entry)
-    notes = _refuse_shared_location(open_catalog, table_of(_view(state)))
+    notes = _refuse_shared_location(open_catalog, table_of(view_of(state)))
     snapshot_ids: tuple[int, ...] = ()
     if not is_dry_run:
         state, barrier = raise_barrier(committer)
         snapshot_ids = (barrier,)
         observe(CrashPoint.BARRIER_COMMITTED)
-    view = _view(state)
+    view = view_of(state)
     found = _look(committer, state, snapshot_ids, age_seconds_min, progress)
     observe(CrashPoint.ORPHANS_JUDGED)
     if not is_dry_run and found.orphans:
@@ -228,11 +228,6 @@ def raise_barrier(committer: TableCommitter) -> tuple[TableState, int]:
     return committer.inspect_after(barrier.snapshot_id), barrier.snapshot_id
 
 
-def _view(state: TableState) -> TableView:
-    assert isinstance(state.view, TableView)
-    return state.view
-
-
 def _refuse_shared_location(open_catalog: Callable[[], Catalog], table: Table) -> tuple[str, ...]:
     neighbours, skipped_count = find_neighbours(open_catalog(), table)
     if neighbours:
@@ -254,7 +249,7 @@ def _look(
     age_seconds_min: float,
     progress: Progress,
 ) -> Found:
-    view = _view(state)
+    view = view_of(state)
     table = table_of(view)
     head = view.head_snapshot_id if not barrier else barrier[0]
     snapshot = table.metadata.snapshot_by_id(head) if head is not None else None

@@ -18,8 +18,8 @@ from k2i_core.errors import ConfigError
 from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.column_names import table_columns
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.views import table_of
 from k2i_core.ledger import Entry
 from k2i_core.schema.identity import was_renamed
 
@@ -75,15 +75,10 @@ def load_cold(gateway: PyIcebergGateway, boot_seconds: float) -> ColdTable:
 
     """
     view = gateway.load()
-    table = _table_of(view)
+    table = table_of(view)
     entry = read_entry(view, partial(gateway.has_live_entry, view))
     schema = table_columns(table)
     return ColdTable(table, entry, schema, was_renamed(list(schema)), boot_seconds)
-
-
-def _table_of(view: TableView) -> Table:
-    assert isinstance(view.handle, Table)
-    return view.handle
 
 
 def parse_filter(where: str | BooleanExpression | None) -> BooleanExpression:

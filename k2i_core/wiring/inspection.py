@@ -19,6 +19,7 @@ from k2i_core.iceberg.ancestry import read_entry
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.gateway import SnapshotView, TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
+from k2i_core.iceberg.views import table_of
 from k2i_core.ingest.circuit_breaker import Seen
 from k2i_core.kafka.settings import TimestampStart
 from k2i_core.kafka.source import KafkaSource
@@ -103,10 +104,8 @@ def inspect_dead_letters(pipeline: Pipeline) -> InspectedTable | None:
 def _inspect(pipeline: Pipeline, identifier: str) -> InspectedTable:
     gateway = PyIcebergGateway(catalog_opener(pipeline), identifier)
     view = gateway.load()
-    assert isinstance(view.handle, Table)
-    return InspectedTable(
-        view, view.handle, read_entry(view, partial(gateway.has_live_entry, view))
-    )
+    entry = read_entry(view, partial(gateway.has_live_entry, view))
+    return InspectedTable(view, table_of(view), entry)
 
 
 def stored_ledger(inspected: InspectedTable) -> StoredLedger:

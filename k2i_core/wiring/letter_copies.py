@@ -15,8 +15,8 @@ import structlog
 from pyiceberg.table import Table
 
 from k2i_core.iceberg.failures import translated
-from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.verdicts import read_letter_file, read_letters
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.ingest.ports import DeadLetterTable, ReadVerdicts
 from k2i_core.kafka.letter_topic import LetterTopic
 from k2i_core.ledger import Identity, Owner
@@ -127,7 +127,6 @@ class CopiedVerdicts:
             # What a table is past was copied before its commit.
             above = {tp: set(o[o >= own[tp]].tolist()) for tp, o in decided.items() if tp in own}
             if wanted := {tp: offsets for tp, offsets in above.items() if offsets}:
-                assert isinstance(state.view, TableView)
-                assert isinstance(state.view.handle, Table)
-                self._copies.copy(read_letters(state.view.handle, target_table, wanted))
+                table = table_of(view_of(state))
+                self._copies.copy(read_letters(table, target_table, wanted))
         return found

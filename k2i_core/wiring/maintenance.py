@@ -12,7 +12,7 @@ from k2i_core.crash_points import Observer, ignore
 from k2i_core.errors import ConfigError, ErrorKind
 from k2i_core.iceberg.commit import TableCommitter
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
-from k2i_core.iceberg.unreachable import table_of
+from k2i_core.iceberg.views import table_of
 from k2i_core.maintenance.compaction import CompactionOptions, MaintainedTable, compact_table
 from k2i_core.maintenance.expiration import ExpirationLimits, expire_table
 from k2i_core.maintenance.health import TableHealth, measure

@@ -11,9 +11,9 @@ from pyiceberg.table import Table
 from k2i_core.config import Pipeline
 from k2i_core.hot.writer import HotBudget, HotWriter
 from k2i_core.iceberg.commit import TableCommitter
-from k2i_core.iceberg.gateway import TableView
 from k2i_core.iceberg.pyiceberg_gateway import PyIcebergGateway
 from k2i_core.iceberg.tables import create_or_adopt, create_or_adopt_dead_letters
+from k2i_core.iceberg.views import table_of, view_of
 from k2i_core.ingest.circuit_breaker import BreakerLimits, CircuitBreaker, Seen
 from k2i_core.ingest.ports import HotRows, NoHotRows
 from k2i_core.ingest.targets import Target
@@ -151,9 +151,8 @@ class TargetMaker:
 
         def recent() -> Iterator[Seen]:
             state = committer.inspect()
-            assert isinstance(state.view, TableView)
-            assert isinstance(state.view.handle, Table)
-            table = InspectedTable(state.view, state.view.handle, state.entry)
+            view = view_of(state)
+            table = InspectedTable(view, table_of(view), state.entry)
             return seen_by(table, self._share)
 
         return CircuitBreaker(BreakerLimits(section.max_share, section.over_records), recent)
