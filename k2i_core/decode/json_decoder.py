@@ -18,6 +18,7 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from k2i_core.decode.arrow import concat_batches
+from k2i_core.decode.conform import Fault, Faults, failures_of
 from k2i_core.decode.framing import WHITESPACE, FramedTexts, frame, to_text
 from k2i_core.decode.isolation import Reader, UnreadableError, no_rows, read_good
 from k2i_core.decode.json_columns import ColumnReader
@@ -30,15 +31,16 @@ from k2i_core.decode.json_plan import (
 )
 from k2i_core.decode.json_rows import Findings, inspect, prune, study, unknown_path
 from k2i_core.decode.json_trees import ErrorClass, RecordError, parse, write
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues
 
 SAMPLE_RECORDS_MAX = 64
 """Records looked at before a refused array is taken apart, to learn which unknown fields it has.
 Larger: a cost for every array with one bad record; smaller: a field that one record in twenty has
 is missed, and found only by taking the array apart."""
 
-UNDECODABLE = RecordError(
-    ErrorClass.UNDECODABLE, "the parser refuses this record for no known reason; report it as a bug"
+UNDECODABLE: Fault = (
+    ErrorClass.UNDECODABLE,
+    "the parser refuses this record for no known reason; report it as a bug",
 )
 
 NO_FORMATS: Mapping[str, str] = MappingProxyType({})
@@ -49,13 +51,13 @@ class _Judged:
     """What a closer look found at the texts that are no rows as they are.
 
     Attributes:
-        failures: Bad texts.
+        faults: Of bad texts.
         pruned: Texts without their empty unknown fields.
         growth: What the others need that the schema lacks.
     """
 
     growth: Growth
-    failures: dict[int, RecordError] = field(default_factory=dict[int, RecordError])
+    faults: Faults = field(default_factory=dict[int, Fault])
     pruned: dict[int, str] = field(default_factory=dict[int, str])
 
 
@@ -111,7 +113,7 @@ class JsonDecoder:
             return DecodedValues(no_rows(self._row_schema), proposed_schema=proposed)
         if judged.pruned:
             rows = self._add_pruned(rows, bad, judged)
-        return self._report(values, framed, rows, judged.failures)
+        return self._report(values, framed, rows, judged.faults)
 
     def _read(self, texts: pa.StringArray) -> tuple[pa.RecordBatch, list[int]]:
         """Return parsed rows of the readable texts, and the others."""
@@ -162,15 +164,15 @@ class JsonDecoder:
             try:
                 members, findings = study(self._row, text, may_add=self._may_add_columns)
             except RecordError as error:
-                judged.failures[index] = error
+                judged.faults[index] = error.fault
                 continue
             if is_needed(findings):
                 if not judged.growth.add(findings):
-                    judged.failures[index] = cannot_add(findings)
+                    judged.faults[index] = cannot_add(findings)
             elif findings.unknown:
                 judged.pruned[index] = write(prune(self._row, members))
             else:
-                judged.failures[index] = UNDECODABLE
+                judged.faults[index] = UNDECODABLE
         return judged
 
     def _add_pruned(self, rows: pa.RecordBatch, bad: list[int], judged: _Judged) -> pa.RecordBatch:
@@ -180,7 +182,7 @@ class JsonDecoder:
         parsed, unreadable = self._read_good(texts, self._reader)
         more_rows, unfit = convert_rows(self._row, parsed, self._row_schema)
         still_bad = set(_bad(len(texts), unreadable, unfit))
-        judged.failures.update({indices[position]: UNDECODABLE for position in still_bad})
+        judged.faults.update({indices[position]: UNDECODABLE for position in still_bad})
 
         without_row = set(bad)
         sources = [index for index in range(rows.num_rows + len(bad)) if index not in without_row]
@@ -193,22 +195,19 @@ class JsonDecoder:
         values: pa.BinaryArray,
         framed: FramedTexts,
         rows: pa.RecordBatch,
-        text_failures: Mapping[int, RecordError],
+        text_faults: Faults,
     ) -> DecodedValues:
-        if not framed.unframed and not text_failures:
+        if not framed.unframed and not text_faults:
             return DecodedValues(rows)
         indices = range(len(values)) if framed.indices is None else framed.indices
-        failures = {index: _unframed_error(values[index].as_py()) for index in framed.unframed}
-        failures.update({indices[index]: error for index, error in text_failures.items()})
-        kept = [index for index in range(len(values)) if index not in failures]
+        faults = {index: _unframed_fault(values[index].as_py()) for index in framed.unframed}
+        faults.update({indices[index]: fault for index, fault in text_faults.items()})
+        kept = [index for index in range(len(values)) if index not in faults]
         assert len(kept) == rows.num_rows
         return DecodedValues(
             rows=rows,
             row_indices=pa.array(kept, pa.int64()),
-            failures=tuple(
-                DecodeFailure(index, str(failures[index].error_class), failures[index].message)
-                for index in sorted(failures)
-            ),
+            failures=failures_of(faults),
         )
 
 
@@ -238,25 +237,25 @@ def _reader_of(schema: pa.Schema) -> Reader:
     return ColumnReader(schema) if is_simple else MapReader(schema)
 
 
-def _unframed_error(value: bytes) -> RecordError:
+def _unframed_fault(value: bytes) -> Fault:
     try:
         text = to_text(value).strip(WHITESPACE)
         if not text:
-            return RecordError(ErrorClass.INVALID_JSON, "empty")
+            return ErrorClass.INVALID_JSON, "empty"
         parse(text)
     except RecordError as error:
-        return error
+        return error.fault
     return UNDECODABLE
 
 
-def cannot_add(findings: Findings) -> RecordError:
+def cannot_add(findings: Findings) -> Fault:
     """Return why a record's fields cannot become columns."""
     path = next((unknown_path(parent, name) for parent, name, _ in findings.unknown), "")
     message = (
         f"{path}: the schema has no such field and cannot get it, because a name is empty, differs "
         f"from another only in letter case or dots, or fields={FIELDS_MAX} are reached"
     )
-    return RecordError(ErrorClass.UNKNOWN_FIELD, message)
+    return ErrorClass.UNKNOWN_FIELD, message
 
 
 def _bad(count: int, unreadable: list[int], unfit: list[int]) -> list[int]:

@@ -70,6 +70,11 @@ class RecordError(Exception):
         self.error_class = error_class
         self.message = message
 
+    @property
+    def fault(self) -> tuple[ErrorClass, str]:
+        """What to keep of it: an exception that is kept keeps the frames that it passed, too."""
+        return self.error_class, self.message
+
 
 def parse(text: str) -> Members:
     """Return the members of the object that `text` is.

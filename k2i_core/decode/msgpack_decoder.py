@@ -103,10 +103,10 @@ class MsgpackDecoder:
             try:
                 findings = find(self._row, reader.members(root))
             except RecordError as error:
-                reading.faults[row] = error.error_class, error.message
+                reading.faults[row] = error.fault
                 continue
             if row in reading.unheld and not findings.wider:
-                reading.faults[row] = UNDECODABLE.error_class, UNDECODABLE.message
+                reading.faults[row] = UNDECODABLE
             elif not is_needed(findings):
                 continue
             elif not self._may_add_columns:
@@ -114,6 +114,5 @@ class MsgpackDecoder:
                 message = f"{unknown_path(parent, name)}: the schema has no such field"
                 reading.faults[row] = ErrorClass.UNKNOWN_FIELD, message
             elif not growth.add(findings):
-                error = cannot_add(findings)
-                reading.faults[row] = error.error_class, error.message
+                reading.faults[row] = cannot_add(findings)
         return growth

@@ -10,6 +10,7 @@ long as it is told. One of them alone for ten minutes:
         --timeout 0 -k csv
 """
 
+import gc
 import json
 import random
 from typing import Any
@@ -32,6 +33,10 @@ SAMPLES = 300
 FORMATS = ("json", "avro", "protobuf", "avro behind a number", "msgpack", "arrow_ipc", "csv")
 NATIVE_FORMATS = ("json natively", "avro natively", "protobuf natively")
 FRAME = b"\0\0\0\0\7"
+
+each_format = pytest.mark.parametrize(
+    "name", [*FORMATS, *(pytest.param(name, marks=needs_native) for name in NATIVE_FORMATS)]
+)
 
 Sample = tuple[Decoder, list[bytes]]
 """What decodes a format, and whole records of it."""
@@ -135,10 +140,25 @@ def test_a_damaged_record_of_any_format_harms_only_itself(seed: int) -> None:
     Fuzz(seed).go_on(SECONDS, *samples().values())
 
 
+@each_format
+def test_damaged_records_leave_no_circles_behind(name: str, seed: int) -> None:
+    """An exception that is kept keeps its frames, and with them the whole batch, until the next
+    garbage collection; while a worker polls there is hardly any."""
+    decoder, whole = samples()[name]
+    chosen = random.Random(seed)
+    values = [damage(chosen.choice(whole), chosen.choice(whole), chosen) for _ in range(RECORDS)]
+    array = pa.array(values, pa.binary())
+    gc.collect()
+    gc.disable()
+    try:
+        assert decoder.decode(array).failures
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    "name", [*FORMATS, *(pytest.param(name, marks=needs_native) for name in NATIVE_FORMATS)]
-)
+@each_format
 def test_damaged_records_for_as_long_as_told(
     name: str, seed: int, soak_seconds: float, record_property
 ) -> None:
