@@ -22,6 +22,9 @@ loads a good part of itself, fail on a busy machine."""
 
 _LIVE = frozenset({"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"})
 
+_UNREACHABLE = "Could not reach user code server"
+_RELOAD = f"""mutation {{
+    reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}"""
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 _RUNS = """query($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter, limit: $limit) {
@@ -94,6 +97,8 @@ class DagsterClient:
     def location_state(self) -> tuple[bool, str]:
         """Tell whether the code location is loaded, and if it failed to, why.
 
+        A code server that listens and does not answer yet is asked again: the webserver tries once.
+
         Raises:
             UnavailableError: The webserver does not answer (yet).
 
@@ -105,7 +110,11 @@ class DagsterClient:
         for entry in entries:
             found = cast("dict[str, str] | None", entry["locationOrLoadError"])
             if entry["name"] == LOCATION and entry["loadStatus"] == "LOADED" and found:
-                return found["__typename"] == "RepositoryLocation", found.get("message", "")
+                problem = found.get("message", "")
+                if _UNREACHABLE in problem:
+                    self.ask(_RELOAD)
+                    return False, ""
+                return found["__typename"] == "RepositoryLocation", problem
         return False, ""
 
     def runs(
