@@ -192,8 +192,9 @@ def test_duckdb_and_its_extensions_are_of_one_release() -> None:
     ("pattern", "breach", "no_breach"),
     [
         (UNFINISHED, "x = 1  # TODO: later", "the todo list"),
-        (PACKAGE_SOURCE, "pip install --index-url x", "uv --no-emit-index-url"),
-        (PACKAGE_SOURCE, "https://files.pythonhosted.org/x", "maven_mirror"),
+        # Written in parts: a search for such words is to find none here.
+        (PACKAGE_SOURCE, f"pip install --{'index'}-url x", f"uv --no-emit-{'index'}-url"),
+        (PACKAGE_SOURCE, f"https://files.{'python'}hosted.org/x", "maven_mirror"),
         (BUILD_MACHINE_PATH, 'open("/home/ann/x")', "$HOME/home/x or frame/work/x"),
     ],
 )

@@ -21,14 +21,14 @@ from k2i_core.decode.arrow import AnyArray, concat_batches, flags, indices, null
 from k2i_core.decode.arrow_columns import column_of, columns_of
 from k2i_core.decode.arrow_dictionaries import unseen_as_null
 from k2i_core.decode.arrow_messages import REFUSALS, MalformedError, OneRow, look
-from k2i_core.decode.conform import Fault, Faults
+from k2i_core.decode.conform import Fault, Faults, failures_of
 from k2i_core.decode.cursors import nulls_where
 from k2i_core.decode.growth import grown
 from k2i_core.decode.isolation import UnfitError, find_unfit, no_rows
 from k2i_core.decode.json_trees import ErrorClass, shown
 from k2i_core.decode.schema_decoder import Piece, assembled
 from k2i_core.decode.unusable_schema import UnusableSchemaError
-from k2i_core.records import DecodedValues, DecodeFailure
+from k2i_core.records import DecodedValues
 
 _UNREADABLE: Fault = (ErrorClass.INVALID_ENCODING, "Arrow cannot read the stream")
 
@@ -86,10 +86,7 @@ class ArrowDecoder:
         return DecodedValues(
             rows=rows,
             row_indices=indices(kept),
-            failures=tuple(
-                DecodeFailure(place, str(error_class), message)
-                for place, (error_class, message) in sorted(faults.items())
-            ),
+            failures=failures_of(faults),
         )
 
 

@@ -159,8 +159,10 @@ def _remembered(
     known: dict[SchemaId, Made] = {}
 
     def made(schema_id: SchemaId | None) -> Made | None:
-        if schema_id is None or schema_id in known:
-            return None if schema_id is None else known[schema_id]
+        if schema_id is None:
+            return None
+        if schema_id in known:
+            return known[schema_id]
         schema = formats.schema_of(schema_id)
         if isinstance(schema, NoSuchSchema) or schema.language is not language:
             return None

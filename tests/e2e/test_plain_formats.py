@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import ipc
 
+from tests.arrow_streams import stream
 from tests.conftest import Broker, TopicFactory
 from tests.e2e.pipelines import PipelineOnDisk, write_pipeline
 from tests.integration.kafka.source_driver import produce
@@ -95,14 +95,6 @@ def test_csv_without_types_becomes_text_columns(
         {"id": "1", "b": None, "c": "'a'"},
         {"id": "2", "b": "2", "c": ""},
     ]
-
-
-def stream(**columns: pa.Array) -> bytes:
-    rows = pa.record_batch(list(columns.values()), names=list(columns))
-    output = pa.BufferOutputStream()
-    with ipc.new_stream(output, rows.schema) as writer:
-        writer.write_batch(rows)
-    return output.getvalue().to_pybytes()
 
 
 def test_arrow_streams_of_two_schemas_become_rows(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyarrow import ipc
 
 from k2i_core.clock import SystemClock
 from k2i_core.config import Match, Pipeline
@@ -21,6 +20,7 @@ from k2i_core.wiring.formats import Formats
 from k2i_core.wiring.maintenance import compaction_options
 from k2i_core.wiring.match_texts import texts_of, unknown_schemas
 from k2i_core.wiring.several import router_of
+from tests.arrow_streams import stream
 
 PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
 FILE, OWN = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -135,21 +135,13 @@ def test_protobuf_records_go_by_their_message(monkeypatch):
 def test_arrow_records_go_by_a_field_of_their_stream():
     of = pipeline(FILE.replace("name: shop\n", "name: shop\nformat: {value: arrow_ipc}\n"))
     rows = [
-        {"topic": topic, "partition": 0, "offset": 0, "value": stream(kind)}
+        {"topic": topic, "partition": 0, "offset": 0, "value": stream(type=pa.array([kind]))}
         for topic, kind in (("events", "order"), ("events", "gift"), ("refunds", "order"))
     ]
     routes = router(of)(pa.RecordBatch.from_pylist(rows, schema=POLLED_SCHEMA))
 
     tables = [routes.tables[code] for code in routes.codes]
     assert tables == ["shop.orders", "shop.seen-gift", "shop.refunds"]
-
-
-def stream(kind: str) -> bytes:
-    row = pa.record_batch({"type": [kind]})
-    output = pa.BufferOutputStream()
-    with ipc.new_stream(output, row.schema) as writer:
-        writer.write_batch(row)
-    return output.getvalue().to_pybytes()
 
 
 def test_no_more_tables_are_made_than_the_file_allows_nor_one_that_is_something_else():

@@ -16,7 +16,6 @@ import pytest
 from google.protobuf import message_factory
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import ipc
 
 from k2i_core.decode.avro_decoder import AvroReader
 from k2i_core.decode.csv_fields import CsvDialect
@@ -32,6 +31,7 @@ from k2i_core.decode.proto_decoder import ProtoReader
 from k2i_core.decode.proto_schema import CompiledSchema, read_descriptors
 from k2i_core.schema.registered import SchemaId, SchemaLanguage, WriterSchema
 from k2i_core.wiring.proto_compiler import FILE_NAME, compile_proto
+from tests.arrow_streams import stream
 from tests.property.msgpack_records import encode
 
 Peek = Callable[[pa.BinaryArray], pa.StringArray]
@@ -95,14 +95,6 @@ def test_json_schema_has_it_behind_the_frame():
     )
 
     assert found == ["order", None, None, "7", None, None]
-
-
-def stream(**columns: pa.Array) -> bytes:
-    rows = pa.record_batch(list(columns.values()), names=list(columns))
-    output = pa.BufferOutputStream()
-    with ipc.new_stream(output, rows.schema) as writer:
-        writer.write_batch(rows)
-    return output.getvalue().to_pybytes()
 
 
 def test_arrow_has_it_in_streams_of_one_row_of_any_type_that_is_text_or_a_whole_number():
