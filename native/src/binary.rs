@@ -8,7 +8,7 @@
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
 
-use crate::columns::{BATCH_BYTES_MAX, Column, Epochs, Object, Rows, Uncertain, Values};
+use crate::columns::{BATCH_BYTES_MAX, Column, Epochs, Object, Room, Rows, Uncertain, Values};
 
 const VARINT_BYTES_MAX: usize = 10;
 const CONTINUED: u8 = 0x80;
@@ -129,7 +129,7 @@ impl Reader {
         if bytes.len() > BATCH_BYTES_MAX {
             return Err(ArrowError::OffsetOverflowError(bytes.len()));
         }
-        let mut row = self.row.fresh(starts.len());
+        let mut row = self.row.fresh(Room { count: starts.len(), byte_count: bytes.len() });
         let mut certain = Vec::with_capacity(starts.len());
         let mut uncertain = Vec::new();
         for (index, (&start, &end)) in starts.iter().zip(ends).enumerate() {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
@@ -38,6 +39,15 @@ const LINEAR_FIELDS_MAX: usize = 12;
 
 /// Maps with more entries than this look for equal keys by a hash.
 pub const LINEAR_KEYS_MAX: usize = 16;
+
+/// What columns are made for.
+#[derive(Clone, Copy)]
+pub struct Room {
+    /// How many values come at most.
+    pub count: usize,
+    /// How many bytes the values are read from: most are smaller as columns.
+    pub byte_count: usize,
+}
 
 pub struct Column {
     field: FieldRef,
@@ -73,13 +83,40 @@ pub enum Values {
 pub struct Texts {
     offsets: Vec<i32>,
     pub bytes: Vec<u8>,
+    /// How many values there is room for.
+    count: usize,
+    /// Bytes a value in the last batch that was finished.
+    usual_bytes: Arc<AtomicUsize>,
 }
 
 impl Texts {
-    fn with_capacity(count: usize) -> Self {
-        let mut offsets = Vec::with_capacity(count + 1);
+    fn new() -> Self {
+        Self {
+            offsets: vec![0],
+            bytes: Vec::new(),
+            count: 0,
+            usual_bytes: Arc::new(AtomicUsize::new(8)),
+        }
+    }
+
+    /// Empty, with room for as many bytes as `room` is likely to bring: to grow is to copy.
+    fn fresh(&self, room: Room) -> Self {
+        let mut offsets = Vec::with_capacity(room.count + 1);
         offsets.push(0);
-        Self { offsets, bytes: Vec::with_capacity(count * 8) }
+        let usual_bytes = room.count.saturating_mul(self.usual_bytes.load(Ordering::Relaxed));
+        Self {
+            offsets,
+            bytes: Vec::with_capacity(room.byte_count.min(usual_bytes.saturating_mul(9) / 8)),
+            count: room.count,
+            usual_bytes: self.usual_bytes.clone(),
+        }
+    }
+
+    fn finish(self) -> (OffsetBuffer<i32>, Buffer) {
+        if self.count > 0 {
+            self.usual_bytes.store(self.bytes.len().div_ceil(self.count), Ordering::Relaxed);
+        }
+        (offset_buffer(self.offsets), Buffer::from_vec(self.bytes))
     }
 
     #[inline(always)]
@@ -163,10 +200,10 @@ impl Object {
         Ok(Self { columns, names: Arc::new(names), len: 0 })
     }
 
-    /// The same columns, empty, with room for `count` values.
-    pub fn fresh(&self, count: usize) -> Self {
+    /// The same columns, empty.
+    pub fn fresh(&self, room: Room) -> Self {
         Self {
-            columns: self.columns.iter().map(|column| column.fresh(count)).collect(),
+            columns: self.columns.iter().map(|column| column.fresh(room)).collect(),
             names: self.names.clone(),
             len: 0,
         }
@@ -204,13 +241,13 @@ impl Column {
         })
     }
 
-    fn fresh(&self, count: usize) -> Self {
+    fn fresh(&self, room: Room) -> Self {
         Self {
             field: self.field.clone(),
             is_required: self.is_required,
             len: 0,
-            nulls: NullBufferBuilder::new(count),
-            values: self.values.fresh(count),
+            nulls: NullBufferBuilder::new(room.count),
+            values: self.values.fresh(room),
         }
     }
 
@@ -294,8 +331,8 @@ impl Values {
             DataType::FixedSizeBinary(width) if *width > 0 => {
                 Self::Fixed { bytes: Vec::new(), width: width.unsigned_abs() as usize }
             }
-            DataType::Binary => Self::Binary(Texts::with_capacity(0)),
-            DataType::Utf8 => Self::Text(Texts::with_capacity(0)),
+            DataType::Binary => Self::Binary(Texts::new()),
+            DataType::Utf8 => Self::Text(Texts::new()),
             DataType::List(element) => Self::List {
                 offsets: vec![0],
                 element: Box::new(Column::new(element.clone(), &format!("{path}[]"), epochs)?),
@@ -320,7 +357,8 @@ impl Values {
         })
     }
 
-    fn fresh(&self, count: usize) -> Self {
+    fn fresh(&self, room: Room) -> Self {
+        let count = room.count;
         match self {
             Self::Boolean(_) => Self::Boolean(BooleanBufferBuilder::new(count)),
             Self::Int32(_) => Self::Int32(Vec::with_capacity(count)),
@@ -343,19 +381,19 @@ impl Values {
             Self::Time(_) => Self::Time(Vec::with_capacity(count)),
             Self::Uuid(_) => Self::Uuid(Vec::with_capacity(count * 16)),
             Self::Fixed { width, .. } => Self::Fixed { bytes: Vec::new(), width: *width },
-            Self::Binary(_) => Self::Binary(Texts::with_capacity(count)),
-            Self::Text(_) => Self::Text(Texts::with_capacity(count)),
+            Self::Binary(texts) => Self::Binary(texts.fresh(room)),
+            Self::Text(texts) => Self::Text(texts.fresh(room)),
             Self::List { element, .. } => {
                 let mut offsets = Vec::with_capacity(count + 1);
                 offsets.push(0);
-                Self::List { offsets, element: Box::new(element.fresh(count)) }
+                Self::List { offsets, element: Box::new(element.fresh(room)) }
             }
-            Self::Struct(object) => Self::Struct(object.fresh(count)),
+            Self::Struct(object) => Self::Struct(object.fresh(room)),
             Self::Map { entries, .. } => {
                 let mut offsets = Vec::with_capacity(count + 1);
                 offsets.push(0);
                 let [keys, values] = &**entries;
-                let entries = Box::new([keys.fresh(count), values.fresh(count)]);
+                let entries = Box::new([keys.fresh(room), values.fresh(room)]);
                 Self::Map { offsets, entries }
             }
         }
@@ -443,16 +481,14 @@ impl Values {
                 Buffer::from_vec(bytes),
                 nulls,
             )?),
-            Self::Binary(texts) => Arc::new(BinaryArray::try_new(
-                offset_buffer(texts.offsets),
-                Buffer::from_vec(texts.bytes),
-                nulls,
-            )?),
-            Self::Text(texts) => Arc::new(StringArray::try_new(
-                offset_buffer(texts.offsets),
-                Buffer::from_vec(texts.bytes),
-                nulls,
-            )?),
+            Self::Binary(texts) => {
+                let (offsets, bytes) = texts.finish();
+                Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
+            }
+            Self::Text(texts) => {
+                let (offsets, bytes) = texts.finish();
+                Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
+            }
             Self::Struct(object) => {
                 let DataType::Struct(fields) = field.data_type() else { unreachable!() };
                 Arc::new(StructArray::try_new_with_length(
@@ -501,4 +537,26 @@ fn has_equal<T: Eq + Hash>(mut places: Range<usize>, get: impl Fn(usize) -> T) -
     }
     let mut seen = HashSet::with_capacity(places.len());
     places.any(|place| !seen.insert(get(place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_what_the_last_batch_brought_and_not_for_more_than_there_is() {
+        let texts = Texts::new();
+        let room = |count, byte_count| texts.fresh(Room { count, byte_count }).bytes.capacity();
+        assert_eq!(room(100, 10_000), 900);
+
+        let mut last = texts.fresh(Room { count: 2, byte_count: 3_000 });
+        last.push(&[0; 2_500]);
+        last.close();
+        last.finish();
+
+        assert_eq!(room(8, 20_000), 11_250);
+        assert_eq!(room(1_000_000, 20_000), 20_000);
+        texts.fresh(Room { count: 0, byte_count: 0 }).finish();
+        assert_eq!(room(8, 20_000), 11_250);
+    }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow_array::{Array, BinaryArray, RecordBatch};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use crate::columns::{BATCH_BYTES_MAX, Epochs, Object, Rows, Uncertain};
+use crate::columns::{BATCH_BYTES_MAX, Epochs, Object, Room, Rows, Uncertain};
 use objects::Workspace;
 use scanner::Scanner;
 
@@ -43,7 +43,6 @@ impl Reader {
 
     /// Reads n values.
     pub fn read(&self, values: &BinaryArray) -> Result<Rows, ArrowError> {
-        let mut row = self.row.fresh(values.len());
         let mut workspace = Workspace {
             scratch: Vec::new(),
             unknown: Vec::new(),
@@ -54,6 +53,7 @@ impl Reader {
         if last - first > BATCH_BYTES_MAX {
             return Err(ArrowError::OffsetOverflowError(last - first));
         }
+        let mut row = self.row.fresh(Room { count: values.len(), byte_count: last - first });
         // All at once, because that is much faster: then only a cut inside a character is bad.
         let text = std::str::from_utf8(&values.value_data()[first..last]).ok();
         let mut certain = Vec::with_capacity(values.len());
