@@ -65,7 +65,7 @@ class KafkaSettings:
         default_factory=dict[str, PropertyValue], repr=False
     )
     call_timeout_seconds: float = 30.0
-    fetch_buffer_bytes: int = 64 * 1024 * 1024
+    fetch_buffer_bytes: int = 32 * 1024 * 1024
     poll_bytes_max: int = 4 * 1024 * 1024
     poll_records_max: int = 20_000
     poll_linger_seconds: float = 0.01
