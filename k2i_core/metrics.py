@@ -263,7 +263,7 @@ class IngestMetrics:
         self._counters[_Counters.FENCES].labels(table).inc()
 
     def lane_worked(self, lane: str, *, cpu_seconds: float) -> None:
-        """Add processor seconds that a lane (`decode`, `write`, `commit`) used since the last."""
+        """Add processor seconds that a lane (`decode`, `write`, …) used since the last."""
         self._counters[_Counters.LANE_CPU].labels(lane).inc(cpu_seconds)
 
     def letters_copied(self, *, copied_count: int, given_up_count: int) -> None:

@@ -1,6 +1,7 @@
 """The files of one generation while it fills: rows to each target, dead letters beside them.
 
-Belongs to the write lane; only `buffered_bytes` is read from elsewhere.
+Belongs to the write lane until it is sealed, then to the commit lane; only `buffered_bytes` is read
+from elsewhere.
 
 Of a table's own records the decoder says what became of them. All others that were read are another
 table's: here they count as filtered, so that in the ledger of each table every record that it moved

@@ -18,10 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Where the stages run: decoding in any number of threads, the others in one each."""
+    """Where the stages run: decoding in any number of threads, the others in one each.
+
+    Attributes:
+        encode: Where the writers encode row groups, while the write lane goes on.
+    """
 
     decode: Executor
     write: Executor
+    encode: Executor
     commit: Executor
 
 
@@ -52,6 +57,29 @@ class MeteredExecutor(ThreadPoolExecutor):
                 self._cpu_seconds += time.thread_time() - started
 
 
+class UnqueuedExecutor(MeteredExecutor):
+    """One thread without a queue: to submit is to wait until the job can begin.
+
+    So what a job holds in memory waits with whoever counts it.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Name the thread."""
+        super().__init__(name, 1)
+        self._is_free = threading.Semaphore()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` at once, or as soon as the job before it has ended."""
+        self._is_free.acquire()
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            self._is_free.release()
+            raise
+        future.add_done_callback(lambda _: self._is_free.release())
+        return future
+
+
 @contextmanager
 def open_lanes(decode_threads: int) -> Generator[Lanes]:
     """Start the lanes; at the end jobs that have not begun are dropped.
@@ -61,6 +89,7 @@ def open_lanes(decode_threads: int) -> Generator[Lanes]:
     executors = [
         MeteredExecutor("decode", decode_threads),
         MeteredExecutor("write", 1),
+        UnqueuedExecutor("encode"),
         MeteredExecutor("commit", 1),
     ]
     try:

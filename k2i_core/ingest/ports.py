@@ -145,13 +145,14 @@ def no_schemas(schema_ids: frozenset[SchemaId], /) -> None:
 
 
 class RowWriter(Protocol):
-    """Rows of one generation to Parquet files of one table; used by one thread."""
+    """Rows of one generation to Parquet files of one table; used by one thread at a time."""
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows (table columns, `_kafka` last); encodes as it goes.
 
         Raises:
-            UnavailableError: The store failed; the generation is lost, read it again.
+            UnavailableError: The store failed, now or since the last call; the generation is lost,
+                read it again.
 
         """
         ...

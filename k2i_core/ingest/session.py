@@ -1,13 +1,13 @@
 """The ingest session: the order of the stages, from take-over to the last commit.
 
-    poll ─► split ─► decode ─► hot rows ─► write ─► seal ─► commit dead letters ─► commit targets
-                                                                                ─► mirror
+    poll ─► split ─► decode ─► hot rows ─► write ─► seal ─► close files ─► commit dead letters
+                                             └─► encode         ─► commit targets ─► mirror
 
 Every arrow is a queue between threads: polls happen in the caller's thread, decoding in a small
-pool, writing and committing in one thread each, so that a generation commits while the next one
-fills. Results are taken in poll order, generations commit in seal order, and what is held in
-memory has a limit. With executors that run a job at once the same code is single-threaded, which
-is how the simulation drives it.
+pool, writing, encoding and committing in one thread each, so that a generation is finished and
+commits while the next one fills. Results are taken in poll order, generations commit in seal order,
+and what is held in memory has a limit. With executors that run a job at once the same code is
+single-threaded, which is how the simulation drives it.
 
 The first failure of any stage ends the session: nothing after it commits, and what was not
 committed is read again by the next session.
@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import ConflictError, DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.freshness import oldest_timestamp_ms
-from k2i_core.ingest.generation import GenerationFiles, SealedGeneration
+from k2i_core.ingest.generation import GenerationFiles
 from k2i_core.ingest.landing import Landed, Landing
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
@@ -81,6 +81,7 @@ class Session:
         self._filling = Filling()
         self._generation_number = 0
         self._files: GenerationFiles | None = None
+        self._sealed: deque[GenerationFiles] = deque()
         self._writes: deque[Future[None]] = deque()
         self._commits: deque[Future[None]] = deque()
         self._positions: dict[TopicPartition, int] = {}
@@ -99,9 +100,11 @@ class Session:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes in memory: polled and not yet written, and rows waiting for their row group."""
-        files = self._files
-        return self._in_flight.value + (files.buffered_bytes if files else 0)
+        """Bytes in memory: polled and not yet written, and rows that are not encoded yet."""
+        filling = () if self._files is None else (self._files,)
+        return self._in_flight.value + sum(
+            files.buffered_bytes for files in (*tuple(self._sealed), *filling)
+        )
 
     @property
     def generations_in_flight(self) -> int:
@@ -214,6 +217,8 @@ class Session:
         for future in (*self._writes, *self._commits):
             future.cancel()
         wait((*self._writes, *self._commits), timeout=DRAIN_SECONDS_MAX)
+        for files in self._sealed:
+            files.abandon()
         if self._files is not None:
             self._files.abandon()
         for opened in tuple(self._opened.values()):
@@ -256,33 +261,35 @@ class Session:
             self._visible_ms[generation] = max(waited_ms, self._visible_ms.get(generation, 0.0))
 
     def _seal(self) -> None:
-        """Close the open generation and send it on its way; the next one fills meanwhile."""
+        """Send the open generation on its way; the next one fills meanwhile."""
         assert self._files is not None
         files, filling = self._files, self._filling
         self._observe(CrashPoint.SEALED)
         sealed_boot_seconds = self._parts.clock.boot_seconds()
-        closing = self._lanes.write.submit(self._close, files, filling)
-        self._commits.append(self._lanes.commit.submit(self._commit, closing, sealed_boot_seconds))
+        # Behind the last batch, because batches open tables.
+        written = self._lanes.write.submit(lambda: tuple(self._opened.values()))
+        self._sealed.append(files)
+        self._commits.append(
+            self._lanes.commit.submit(self._commit, files, filling, written, sealed_boot_seconds)
+        )
         self._open_generation()
 
-    def _close(self, files: GenerationFiles, filling: Filling) -> SealedGeneration | None:
-        if self._broken.is_set():
-            return None
-        assert filling.first_polled_boot_seconds is not None
-        with self._breaking():
-            sealed = files.close(self._opened.values(), filling.first_polled_boot_seconds)
-            self._observe(CrashPoint.FILES_CLOSED)
-            return sealed
-
     def _commit(
-        self, closing: "Future[SealedGeneration | None]", sealed_boot_seconds: float
+        self,
+        files: GenerationFiles,
+        filling: Filling,
+        written: "Future[tuple[OpenTarget, ...]]",
+        sealed_boot_seconds: float,
     ) -> None:
-        """Commit one generation: dead letters first, so that an absent row is explained."""
-        sealed = closing.result()
-        if sealed is None or self._broken.is_set():
+        """Finish one generation and commit it: dead letters first, to explain an absent row."""
+        opened = written.result()
+        if self._broken.is_set():
             return
         assert self._taken is not None
+        assert filling.first_polled_boot_seconds is not None
         with self._breaking():
+            sealed = files.close(opened, filling.first_polled_boot_seconds)
+            self._observe(CrashPoint.FILES_CLOSED)
             self._check_topics(self._taken)
             self._landing.land(
                 sealed, self._taken, lambda landed: self._tell(landed, sealed_boot_seconds)
@@ -431,9 +438,11 @@ class Session:
         self._raise_failures()
 
     def _raise_failures(self) -> None:
-        for lane in (self._writes, self._commits):
-            while lane and lane[0].done():
-                lane.popleft().result()
+        while self._writes and self._writes[0].done():
+            self._writes.popleft().result()
+        while self._commits and self._commits[0].done():
+            self._commits.popleft().result()
+            self._sealed.popleft()
 
     def _drain(self) -> None:
         deadline = self._parts.clock.boot_seconds() + DRAIN_SECONDS_MAX

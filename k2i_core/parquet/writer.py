@@ -1,13 +1,15 @@
 """The rolling writer: rows of one generation to finished Parquet files of one table.
 
-Rows wait in memory only until they are worth a row group; then they are encoded and let go, so a
-flush has little left to do. Files are cut by their true size. With a sort order, rows wait until
-they are worth a whole file, because it has to be sorted as one.
+Rows wait in memory only until they are worth a row group; then they are encoded in the background
+and let go, while the next ones wait, so a flush has little left to do. Files are cut by their true
+size. With a sort order, rows wait until they are worth a whole file, because it has to be sorted as
+one.
 
 Invariant I6: what waits never exceeds `WriteLimits.buffered_bytes_max` between two calls.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -29,6 +31,10 @@ smaller wastes the target."""
 REMAINDER_SHARE_MIN = 0.15
 """Sorted rows that would make a file smaller than this share of the target go into the file before
 it. Larger overshoots the target; smaller leaves tiny files."""
+
+ABANDON_SECONDS_MAX = 10.0
+"""How long an abandoned writer waits for the row group that is being encoded: larger prolongs the
+end of a session whose store hangs; smaller closes files under the encoder's hands."""
 
 
 @dataclass(slots=True)
@@ -60,10 +66,19 @@ class _Lane:
     file: ParquetFile | None = None
 
 
-class RollingWriter:
-    """Writes the rows of one generation; used by one thread; implements `RowWriter`.
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """Rows on their way into a file."""
 
-    After an error only `abandon` may be called.
+    done: Future[None]
+    byte_count: int
+
+
+class RollingWriter:
+    """Writes the rows of one generation; used by one thread at a time; implements `RowWriter`.
+
+    Files belong to the encoder while it runs, of which there is one at a time. What it raises, the
+    next call raises. After an error only `abandon` may be called.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class RollingWriter:
         clock: Clock,
         on_new_file: Callable[[str], None],
         encodings: EncodingMemory | None = None,
+        encoder: Executor | None = None,
     ) -> None:
         """Prepare to write; nothing is created before there are rows.
 
@@ -81,6 +97,7 @@ class RollingWriter:
             on_new_file: Called with a file's path before the file is created, so that a crash
                 leaves no file that nobody knows of.
             encodings: Shared by the writers of one table, so that each need not learn again.
+            encoder: Where row groups are encoded; None encodes in the caller's thread.
 
         """
         self._target = target
@@ -88,6 +105,9 @@ class RollingWriter:
         self._clock = clock
         self._on_new_file = on_new_file
         self._encodings = encodings or EncodingMemory()
+        # Sorted rows are encoded by whoever brings them: a second file's would be too many to keep.
+        self._encoder = None if target.is_to_sort else encoder
+        self._encoding: _Encoding | None = None
         self._conformer = Conformer(target.schema)
         self._unsplit = _Buffer()
         # By the partition's text, because -0.0 and 0.0 are equal and NaN is not even to itself.
@@ -101,8 +121,10 @@ class RollingWriter:
 
     @property
     def buffered_bytes(self) -> int:
-        """Arrow bytes that wait to be encoded."""
-        return self._unsplit.byte_count + self._lane_bytes()
+        """Arrow bytes that wait to be encoded, or are being encoded."""
+        encoding = self._encoding
+        encoding_bytes = 0 if encoding is None or encoding.done.done() else encoding.byte_count
+        return self._unsplit.byte_count + self._lane_bytes() + encoding_bytes
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Append rows; encodes as it goes.
@@ -140,6 +162,7 @@ class RollingWriter:
         for key, lane in self._lanes.items():
             if lane.waiting.row_count:
                 self._encode(key, lane)
+            self._await_encoder()
             if lane.file is not None:
                 self._finish(key, lane)
         self._lanes.clear()
@@ -148,7 +171,11 @@ class RollingWriter:
     def abandon(self) -> None:
         """Close handles without finishing; never raises, and may be called at any time."""
         self._is_usable = False
-        for lane in self._open_lanes.values():
+        if self._encoding is not None:
+            self._encoding.done.cancel()
+            wait([self._encoding.done], timeout=ABANDON_SECONDS_MAX)
+            self._encoding = None
+        for lane in tuple(self._open_lanes.values()):
             if lane.file is not None:
                 lane.file.abandon()
         self._open_lanes.clear()
@@ -212,10 +239,26 @@ class RollingWriter:
                 break
             if lane.waiting.row_count:
                 self._encode(key, lane)
+        if self.buffered_bytes > self._limits.buffered_bytes_max:
+            self._await_encoder()
 
     def _encode(self, key: str, lane: _Lane) -> None:
-        """Write everything that waits in the lane; afterwards a sorted lane has no open file."""
-        table = lane.waiting.take_all()
+        """Have everything that waits in the lane encoded, after what is being encoded."""
+        self._await_encoder()
+        byte_count, rows = lane.waiting.byte_count, lane.waiting.take_all()
+        if self._encoder is None:
+            self._write_rows(key, lane, rows)
+        else:
+            done = self._encoder.submit(self._write_rows, key, lane, rows)
+            self._encoding = _Encoding(done, byte_count)
+
+    def _await_encoder(self) -> None:
+        if self._encoding is not None:
+            self._encoding.done.result()
+            self._encoding = None
+
+    def _write_rows(self, key: str, lane: _Lane, table: pa.Table) -> None:
+        """Write rows into the lane's file; afterwards a sorted lane has no open file."""
         if self._target.is_to_sort:
             (rows,) = table.combine_chunks().to_batches()
             table = pa.Table.from_batches([sort_rows(rows, self._target.sort_keys)])

@@ -309,6 +309,7 @@ class WorkerObservation:
         named = (
             ("decode", self._lanes.decode),
             ("write", self._lanes.write),
+            ("encode", self._lanes.encode),
             ("commit", self._lanes.commit),
         )
         for name, executor in named:

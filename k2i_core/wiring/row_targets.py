@@ -4,6 +4,7 @@ Belongs to the write lane, with a catalog connection of its own.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
@@ -35,6 +36,7 @@ class RowWriters:
         clock: Clock,
         log: TransactionLog,
         observe: Observer,
+        encoder: Executor,
         limits: WriteLimits | None = None,
     ) -> None:
         """Bind the table as it was when the session was built."""
@@ -43,6 +45,7 @@ class RowWriters:
         self._clock = clock
         self._log = log
         self._observe = observe
+        self._encoder = encoder
         self._limits = limits
         self._writer_count = 0
         # Kept over generations, so that no writer learns a column's shape again.
@@ -60,7 +63,8 @@ class RowWriters:
         share = f"{owner.share.worker}-{owner.share.workers}"
         stem = f"{owner.epoch}-{share}-{generation}-{self._writer_count}"
         target = write_target(self.table, stem, limits=self._limits)
-        return RollingWriter(target, self._clock, self._announcer(generation), self._encodings)
+        announce = self._announcer(generation)
+        return RollingWriter(target, self._clock, announce, self._encodings, self._encoder)
 
     def _announcer(self, generation: int) -> Callable[[str], None]:
         def announce(path: str) -> None:

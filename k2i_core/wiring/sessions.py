@@ -86,7 +86,8 @@ def open_session(
             return surroundings.is_stop_asked()
 
         formats = Formats(pipeline, surroundings.clock)
-        maker = TargetMaker(pipeline, share, catalog, log, surroundings)
+        lanes = stack.enter_context(open_lanes(DECODE_THREADS))
+        maker = TargetMaker(pipeline, share, catalog, log, surroundings, lanes.encode)
         if pipeline.tables:
             targets, routing = open_several(maker, formats)
         else:
@@ -94,7 +95,6 @@ def open_session(
             first = find_row_schema(pipeline, catalog, source, formats, columns, is_stop_asked)
             targets, routing = (maker.make(pipeline, formats, columns, first),), None
         letters = _dead_letters(maker, surroundings)
-        lanes = stack.enter_context(open_lanes(DECODE_THREADS))
         session = Session(
             Parts(
                 source=source,

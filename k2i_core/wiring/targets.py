@@ -1,6 +1,7 @@
 """A table of the pipeline as a session's target: created or adopted, with all that is its own."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from functools import cache
 
 import pyarrow as pa
@@ -37,6 +38,10 @@ OPEN_FILES_MAX = 256
 """Files that the writers of all tables together keep open. More costs handles, and upload buffers
 on an object store; fewer makes more and smaller files when rows go to many Iceberg partitions."""
 
+ROW_GROUP_BYTES_MAX = 12 * 1024 * 1024
+"""Arrow bytes of a row group: one is encoded while the next one fills. Larger holds as much more
+memory twice; smaller costs compression until compaction makes larger ones."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -50,6 +55,7 @@ class TargetMaker:
         catalog: Catalog,
         log: TransactionLogFile,
         surroundings: Surroundings,
+        encoder: Executor,
     ) -> None:
         """Bind what all targets have in common.
 
@@ -59,6 +65,7 @@ class TargetMaker:
             catalog: The write lane's.
             log: The worker's.
             surroundings: The worker's.
+            encoder: Where row groups are encoded.
 
         """
         self.pipeline = pipeline
@@ -66,6 +73,7 @@ class TargetMaker:
         self._share = share
         self._log = log
         self._surroundings = surroundings
+        self._encoder = encoder
         self._table_count = sum(
             table.max_tables if table.is_template else 1 for table in pipeline.tables
         )
@@ -132,15 +140,18 @@ class TargetMaker:
         return self._writers(table, identifier)
 
     def _writers(self, table: Table, identifier: str) -> RowWriters:
-        limits = None
-        if self._table_count:
-            limits = WriteLimits(open_files_max=max(1, OPEN_FILES_MAX // self._table_count))
+        limits = WriteLimits(
+            row_group_bytes_max=ROW_GROUP_BYTES_MAX,
+            # A quarter for one table at most.
+            open_files_max=max(1, OPEN_FILES_MAX // max(4, self._table_count)),
+        )
         return RowWriters(
             table,
             identifier,
             clock=self._surroundings.clock,
             log=self._log,
             observe=self._surroundings.observe,
+            encoder=self._encoder,
             limits=limits,
         )
 

@@ -148,11 +148,12 @@ class Worker:
 
     def _lanes(self, process: Process) -> Lanes:
         if self._world.is_next_session_inline():
-            return Lanes(*[InlineExecutor()] * 3)
+            return Lanes(*[InlineExecutor()] * 4)
         scheduler = self._world.scheduler
         return Lanes(
             decode=LaneExecutor(scheduler, process, 2),
             write=LaneExecutor(scheduler, process),
+            encode=LaneExecutor(scheduler, process),
             commit=LaneExecutor(scheduler, process),
         )
 

@@ -5,6 +5,7 @@ stages over fakes; the many orders of events are the simulation's part.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pyarrow as pa
 import pytest
@@ -23,7 +24,7 @@ from k2i_core.offsets import TopicPartition
 from k2i_core.records import DecodedValues
 from tests.fakes.inline_executor import InlineExecutor
 from tests.fakes.judging_decoder import BAD, GOOD, ROW_SCHEMA, JudgingDecoder
-from tests.fakes.memory_files import MemoryFiles, MemoryRows
+from tests.fakes.memory_files import MemoryFiles, MemoryRows, MemoryRowWriter
 from tests.fakes.memory_gateway import MemoryGateway
 from tests.fakes.memory_source import MemoryBroker, MemorySource
 from tests.fakes.memory_table import MemoryTable
@@ -97,7 +98,7 @@ class Setup:
         return Session(
             parts,
             SessionSettings("pipeline", Share(0, 1), flush),
-            lanes or Lanes(*[InlineExecutor()] * 3),
+            lanes or Lanes(*[InlineExecutor()] * 4),
             listener=Listener(flushed=self.flushed.append),
             observe=observe,
         )
@@ -183,13 +184,40 @@ def test_real_threads_give_the_same_result(setup):
     with (
         ThreadPoolExecutor(2) as decode,
         ThreadPoolExecutor(1) as write,
+        ThreadPoolExecutor(1) as encode,
         ThreadPoolExecutor(1) as commit,
     ):
-        session = setup.session(lanes=Lanes(decode, write, commit))
+        session = setup.session(lanes=Lanes(decode, write, encode, commit))
         session.start()
         setup.run_until_caught_up(session)
 
     assert setup.broken() == []
+
+
+def test_a_sealed_generation_is_counted_until_it_is_closed_and_abandoned_with_its_session(
+    setup, monkeypatch
+):
+    abandoned = []
+
+    def abandon(writer: MemoryRowWriter) -> None:
+        abandoned.append(writer)
+
+    monkeypatch.setattr(MemoryRowWriter, "buffered_bytes", property(lambda _: 100))
+    monkeypatch.setattr(MemoryRowWriter, "abandon", abandon)
+    held = Event()
+    with ThreadPoolExecutor(1) as commit:
+        commit.submit(held.wait, 10.0)
+        inline = InlineExecutor()
+        session = setup.session(lanes=Lanes(inline, inline, inline, commit))
+        session.start()
+        while not session.generations_in_flight:
+            session.step()
+        counted = session.buffered_bytes
+        session.abandon()
+        held.set()
+
+    assert len(abandoned) == 3  # rows and dead letters, and rows of the next generation
+    assert counted == 100 * len(abandoned)
 
 
 def test_dead_letters_are_committed_before_the_target(setup):
