@@ -101,10 +101,13 @@ class Session:
     @property
     def buffered_bytes(self) -> int:
         """Bytes in memory: polled and not yet written, and rows that are not encoded yet."""
-        filling = () if self._files is None else (self._files,)
-        return self._in_flight.value + sum(
-            files.buffered_bytes for files in (*tuple(self._sealed), *filling)
-        )
+        return self._filling_bytes + sum(files.buffered_bytes for files in tuple(self._sealed))
+
+    @property
+    def _filling_bytes(self) -> int:
+        """Of these the bytes that sealing would send on their way."""
+        files = self._files
+        return self._in_flight.value + (files.buffered_bytes if files else 0)
 
     @property
     def generations_in_flight(self) -> int:
@@ -152,7 +155,7 @@ class Session:
         flush = self._flush_limits
         is_ripe = is_due(self._filling, flush, now, self._flush_seconds) or (
             not self._filling.is_empty
-            and (self.buffered_bytes >= flush.buffered_bytes_max or not self._hot_has_room())
+            and (self._filling_bytes >= flush.buffered_bytes_max or not self._hot_has_room())
         )
         if is_ripe and self.generations_in_flight < flush.generations_in_flight_max:
             self._seal()

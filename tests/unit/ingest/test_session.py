@@ -5,6 +5,7 @@ stages over fakes; the many orders of events are the simulation's part.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import pyarrow as pa
@@ -218,6 +219,32 @@ def test_a_sealed_generation_is_counted_until_it_is_closed_and_abandoned_with_it
 
     assert len(abandoned) == 3  # rows and dead letters, and rows of the next generation
     assert counted == 100 * len(abandoned)
+
+
+def test_memory_that_sealed_generations_take_stops_polling_and_seals_nothing_early(
+    setup, monkeypatch
+):
+    monkeypatch.setattr(MemoryRowWriter, "buffered_bytes", property(lambda _: 100))
+    held = Event()
+    with ThreadPoolExecutor(1) as commit:
+        commit.submit(held.wait, 10.0)
+        inline = InlineExecutor()
+        flush = replace(FLUSH, buffered_bytes_max=250)
+        session = setup.session(flush, lanes=Lanes(inline, inline, inline, commit))
+        session.start()
+        while session.buffered_bytes < 300:
+            session.step()
+        positions = session.positions
+        for _ in range(3):
+            session.step()
+        waiting = session.generations_in_flight
+        stood_still = session.positions == positions
+        held.set()
+        setup.run_until_caught_up(session)
+
+    assert waiting == 1
+    assert stood_still
+    assert setup.broken() == []
 
 
 def test_dead_letters_are_committed_before_the_target(setup):
