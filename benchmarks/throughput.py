@@ -148,7 +148,7 @@ def _cpu_figures(children: Sequence[Child], row_count: int, target: Target | Non
     polling, librdkafka = threads("main/"), threads("rdk:")
     if polling is not None and start is not None:
         polling = max(0.0, polling - start)
-    known = sum(lane(name) for name in ("decode", "write", "encode", "commit"))
+    known = sum(lane(name) for name in ("decode", "write", "encode", "finish", "commit"))
     known += (polling or 0.0) + (librdkafka or 0.0)
     rest = max(0.0, total - (start or 0.0) - known)
 
@@ -164,7 +164,7 @@ def _cpu_figures(children: Sequence[Child], row_count: int, target: Target | Non
         figure("· decode lane", "µs/row", per_row(lane("decode"))),
         figure("· write lane", "µs/row", per_row(lane("write"))),
         figure("· encode lane", "µs/row", per_row(lane("encode"))),
-        figure("· commit lane", "µs/row", per_row(lane("commit"))),
+        figure("· finish and commit lanes", "µs/row", per_row(lane("finish") + lane("commit"))),
         figure("· rest", "µs/row", per_row(rest)),
         figure("CPU of the start, a worker", "s", start and start / len(children)),
     ]

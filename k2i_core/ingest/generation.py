@@ -1,6 +1,6 @@
 """The files of one generation while it fills: rows to each target, dead letters beside them.
 
-Belongs to the write lane until it is sealed, then to the commit lane; only `buffered_bytes` is read
+Belongs to the write lane until it is sealed, then to the finish lane; only `buffered_bytes` is read
 from elsewhere.
 
 Of a table's own records the decoder says what became of them. All others that were read are another
@@ -178,7 +178,7 @@ class GenerationFiles:
 
     def abandon(self) -> None:
         """Close handles; what was written stays for recovery."""
-        for writer in (self._dead_letter_writer, *(f.writer for f in self._files.values())):
+        for writer in (self._dead_letter_writer, *(f.writer for f in tuple(self._files.values()))):
             if writer is not None:
                 writer.abandon()
 

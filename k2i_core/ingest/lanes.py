@@ -22,11 +22,13 @@ class Lanes:
 
     Attributes:
         encode: Where the writers encode row groups, while the write lane goes on.
+        finish: Where files are closed, while the generation before is committed.
     """
 
     decode: Executor
     write: Executor
     encode: Executor
+    finish: Executor
     commit: Executor
 
 
@@ -90,6 +92,7 @@ def open_lanes(decode_threads: int) -> Generator[Lanes]:
         MeteredExecutor("decode", decode_threads),
         MeteredExecutor("write", 1),
         UnqueuedExecutor("encode"),
+        MeteredExecutor("finish", 1),
         MeteredExecutor("commit", 1),
     ]
     try:

@@ -1,13 +1,13 @@
 """The ingest session: the order of the stages, from take-over to the last commit.
 
-    poll ─► split ─► decode ─► hot rows ─► write ─► seal ─► close files ─► commit dead letters
-                                             └─► encode         ─► commit targets ─► mirror
+    poll ─► split ─► decode ─► hot rows ─► write ─► seal ─► finish ─► commit dead letters
+                                             └─► encode           ─► commit targets ─► mirror
 
 Every arrow is a queue between threads: polls happen in the caller's thread, decoding in a small
-pool, writing, encoding and committing in one thread each, so that a generation is finished and
-commits while the next one fills. Results are taken in poll order, generations commit in seal order,
-and what is held in memory has a limit. With executors that run a job at once the same code is
-single-threaded, which is how the simulation drives it.
+pool, writing, encoding, finishing and committing in one thread each, so that a generation commits
+while the next one is finished and the one after that fills. Results are taken in poll order,
+generations commit in seal order, and what is held in memory has a limit. With executors that run a
+job at once the same code is single-threaded, which is how the simulation drives it.
 
 The first failure of any stage ends the session: nothing after it commits, and what was not
 committed is read again by the next session.
@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from k2i_core.crash_points import CrashPoint, Observer, ignore
 from k2i_core.errors import ConflictError, DataLossError, ErrorKind, UnavailableError
 from k2i_core.ingest.freshness import oldest_timestamp_ms
-from k2i_core.ingest.generation import GenerationFiles
+from k2i_core.ingest.generation import GenerationFiles, SealedGeneration
 from k2i_core.ingest.landing import Landed, Landing
 from k2i_core.ingest.lanes import Lanes
 from k2i_core.ingest.parts import Listener, Parts, SessionSettings
@@ -272,27 +272,35 @@ class Session:
         # Behind the last batch, because batches open tables.
         written = self._lanes.write.submit(lambda: tuple(self._opened.values()))
         self._sealed.append(files)
-        self._commits.append(
-            self._lanes.commit.submit(self._commit, files, filling, written, sealed_boot_seconds)
-        )
+        finished = self._lanes.finish.submit(self._finish, files, filling, written)
+        self._commits.append(self._lanes.commit.submit(self._commit, finished, sealed_boot_seconds))
         self._open_generation()
 
-    def _commit(
+    def _finish(
         self,
         files: GenerationFiles,
         filling: Filling,
         written: "Future[tuple[OpenTarget, ...]]",
-        sealed_boot_seconds: float,
-    ) -> None:
-        """Finish one generation and commit it: dead letters first, to explain an absent row."""
+    ) -> SealedGeneration | None:
+        """Close the files of one generation."""
         opened = written.result()
         if self._broken.is_set():
-            return
-        assert self._taken is not None
+            return None
         assert filling.first_polled_boot_seconds is not None
         with self._breaking():
             sealed = files.close(opened, filling.first_polled_boot_seconds)
             self._observe(CrashPoint.FILES_CLOSED)
+            return sealed
+
+    def _commit(
+        self, finished: "Future[SealedGeneration | None]", sealed_boot_seconds: float
+    ) -> None:
+        """Commit one generation: dead letters first, so that an absent row is explained."""
+        sealed = finished.result()
+        if sealed is None or self._broken.is_set():
+            return
+        assert self._taken is not None
+        with self._breaking():
             self._check_topics(self._taken)
             self._landing.land(
                 sealed, self._taken, lambda landed: self._tell(landed, sealed_boot_seconds)
@@ -304,7 +312,9 @@ class Session:
             self._visible_ms.pop(sealed.number, None)
 
     def _mirror(self) -> None:
-        next_offsets = lowest(one.next_offsets for one in self._opened.values() if one.is_taken)
+        # A copy, because the write lane opens tables meanwhile.
+        opened = tuple(self._opened.values())
+        next_offsets = lowest(one.next_offsets for one in opened if one.is_taken)
         moved = {tp: n for tp, n in next_offsets.items() if self._mirrored.get(tp) != n}
         self._parts.source.mirror(moved)
         self._mirrored.update(moved)

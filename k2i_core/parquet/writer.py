@@ -188,7 +188,8 @@ class RollingWriter:
         self._is_usable = False
 
     def _lane_bytes(self) -> int:
-        return sum(lane.waiting.byte_count for lane in self._lanes.values())
+        # A copy, because another thread may ask while lanes are added.
+        return sum(lane.waiting.byte_count for lane in tuple(self._lanes.values()))
 
     def _split(self) -> None:
         if not self._unsplit.row_count:

@@ -310,6 +310,7 @@ class WorkerObservation:
             ("decode", self._lanes.decode),
             ("write", self._lanes.write),
             ("encode", self._lanes.encode),
+            ("finish", self._lanes.finish),
             ("commit", self._lanes.commit),
         )
         for name, executor in named:

@@ -148,12 +148,13 @@ class Worker:
 
     def _lanes(self, process: Process) -> Lanes:
         if self._world.is_next_session_inline():
-            return Lanes(*[InlineExecutor()] * 4)
+            return Lanes(*[InlineExecutor()] * 5)
         scheduler = self._world.scheduler
         return Lanes(
             decode=LaneExecutor(scheduler, process, 2),
             write=LaneExecutor(scheduler, process),
             encode=LaneExecutor(scheduler, process),
+            finish=LaneExecutor(scheduler, process),
             commit=LaneExecutor(scheduler, process),
         )
 

@@ -4,9 +4,11 @@ Goal: a generation commits after those before it or not at all. Method: the real
 stages over fakes; the many orders of events are the simulation's part.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from threading import Event
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -99,7 +101,7 @@ class Setup:
         return Session(
             parts,
             SessionSettings("pipeline", Share(0, 1), flush),
-            lanes or Lanes(*[InlineExecutor()] * 4),
+            lanes or Lanes(*[InlineExecutor()] * 5),
             listener=Listener(flushed=self.flushed.append),
             observe=observe,
         )
@@ -186,13 +188,48 @@ def test_real_threads_give_the_same_result(setup):
         ThreadPoolExecutor(2) as decode,
         ThreadPoolExecutor(1) as write,
         ThreadPoolExecutor(1) as encode,
+        ThreadPoolExecutor(1) as finish,
         ThreadPoolExecutor(1) as commit,
     ):
-        session = setup.session(lanes=Lanes(decode, write, encode, commit))
+        session = setup.session(lanes=Lanes(decode, write, encode, finish, commit))
         session.start()
         setup.run_until_caught_up(session)
 
     assert setup.broken() == []
+
+
+class HeldJob(Future[Any]):
+    """Says at once that it is canceled, as a thread would that comes to it."""
+
+    def cancel(self) -> bool:
+        return super().cancel() and not self.set_running_or_notify_cancel()
+
+
+class HeldExecutor(InlineExecutor):
+    """Keeps jobs until it is released."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[HeldJob, Callable[[], Any]]] = []
+        self._is_released = False
+
+    def submit(self, fn, /, *args, **kwargs):
+        if self._is_released:
+            return super().submit(fn, *args, **kwargs)
+        future = HeldJob()
+        self._held.append((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def release(self) -> None:
+        self._is_released = True
+        for future, job in self._held:
+            if future.set_running_or_notify_cancel():
+                future.set_result(job())
+
+
+def held_lanes() -> tuple[Lanes, HeldExecutor, HeldExecutor]:
+    """Lanes that finish and commit nothing before their executors, the last two, are released."""
+    inline, finish, commit = InlineExecutor(), HeldExecutor(), HeldExecutor()
+    return Lanes(inline, inline, inline, finish, commit), finish, commit
 
 
 def test_a_sealed_generation_is_counted_until_it_is_closed_and_abandoned_with_its_session(
@@ -205,17 +242,13 @@ def test_a_sealed_generation_is_counted_until_it_is_closed_and_abandoned_with_it
 
     monkeypatch.setattr(MemoryRowWriter, "buffered_bytes", property(lambda _: 100))
     monkeypatch.setattr(MemoryRowWriter, "abandon", abandon)
-    held = Event()
-    with ThreadPoolExecutor(1) as commit:
-        commit.submit(held.wait, 10.0)
-        inline = InlineExecutor()
-        session = setup.session(lanes=Lanes(inline, inline, inline, commit))
-        session.start()
-        while not session.generations_in_flight:
-            session.step()
-        counted = session.buffered_bytes
-        session.abandon()
-        held.set()
+    lanes, _, _ = held_lanes()
+    session = setup.session(lanes=lanes)
+    session.start()
+    while not session.generations_in_flight:
+        session.step()
+    counted = session.buffered_bytes
+    session.abandon()
 
     assert len(abandoned) == 3  # rows and dead letters, and rows of the next generation
     assert counted == 100 * len(abandoned)
@@ -225,25 +258,20 @@ def test_memory_that_sealed_generations_take_stops_polling_and_seals_nothing_ear
     setup, monkeypatch
 ):
     monkeypatch.setattr(MemoryRowWriter, "buffered_bytes", property(lambda _: 100))
-    held = Event()
-    with ThreadPoolExecutor(1) as commit:
-        commit.submit(held.wait, 10.0)
-        inline = InlineExecutor()
-        flush = replace(FLUSH, buffered_bytes_max=250)
-        session = setup.session(flush, lanes=Lanes(inline, inline, inline, commit))
-        session.start()
-        while session.buffered_bytes < 300:
-            session.step()
-        positions = session.positions
-        for _ in range(3):
-            session.step()
-        waiting = session.generations_in_flight
-        stood_still = session.positions == positions
-        held.set()
-        setup.run_until_caught_up(session)
+    lanes, finish, commit = held_lanes()
+    session = setup.session(replace(FLUSH, buffered_bytes_max=250), lanes=lanes)
+    session.start()
+    while session.buffered_bytes < 300:
+        session.step()
+    positions = session.positions
+    for _ in range(3):
+        session.step()
 
-    assert waiting == 1
-    assert stood_still
+    assert session.generations_in_flight == 1
+    assert session.positions == positions
+    finish.release()
+    commit.release()
+    setup.run_until_caught_up(session)
     assert setup.broken() == []
 
 

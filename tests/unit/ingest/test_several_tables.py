@@ -105,7 +105,7 @@ class Setup:
         return Session(
             parts,
             SessionSettings("pipeline", Share(0, 1), FlushLimits(age_seconds, 10**6, 4, 10**6)),
-            Lanes(*[InlineExecutor()] * 4),
+            Lanes(*[InlineExecutor()] * 5),
             listener=Listener(flushed=self.flushed.append),
         )
 

@@ -7,8 +7,11 @@ Method: write with plain Arrow functions as transforms and look into every file.
 
 import math
 import os
+import sys
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -42,6 +45,25 @@ def write(
 ) -> tuple[WrittenFile, ...]:
     schema = with_field_ids(batches[0].schema)
     return store.write(store.target(schema, partition_fields=fields, **changes), *batches)
+
+
+def test_another_thread_may_ask_how_much_waits_while_partitions_are_added() -> None:
+    store = MemoryStore()
+    rows = rows_with(0, key=pa.array(range(3_000)))
+    target = store.target(with_field_ids(rows.schema), partition_fields=(identity("key"),))
+    writer = store.writer(replace(target, limits=WriteLimits(row_group_rows_max=3_000)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as lane:
+            writing = lane.submit(writer.write, rows)
+            while not writing.done():
+                assert writer.buffered_bytes >= 0
+            writing.result()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert writer.buffered_bytes > 0
 
 
 def test_every_row_is_in_the_file_of_its_partition_and_in_order() -> None:
