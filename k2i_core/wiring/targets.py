@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cache
 
 import pyarrow as pa
@@ -140,11 +141,9 @@ class TargetMaker:
         return self._writers(table, identifier)
 
     def _writers(self, table: Table, identifier: str) -> RowWriters:
-        limits = WriteLimits(
-            row_group_bytes_max=ROW_GROUP_BYTES_MAX,
-            # A quarter for one table at most.
-            open_files_max=max(1, OPEN_FILES_MAX // max(4, self._table_count)),
-        )
+        limits = WriteLimits(row_group_bytes_max=ROW_GROUP_BYTES_MAX)
+        if self._table_count:
+            limits = replace(limits, open_files_max=max(1, OPEN_FILES_MAX // self._table_count))
         return RowWriters(
             table,
             identifier,
