@@ -103,8 +103,7 @@ class GenerationFiles:
     @property
     def buffered_bytes(self) -> int:
         """Arrow bytes that wait for their row group."""
-        writers = [self._dead_letter_writer, *(f.writer for f in tuple(self._files.values()))]
-        return sum(writer.buffered_bytes for writer in writers if writer is not None)
+        return sum(writer.buffered_bytes for writer in self._writers())
 
     def read(self, ranges: Iterable[OffsetRange], counts: Mapping[TopicPartition, int]) -> None:
         """Note how far the generation goes, and how many records that were."""
@@ -178,9 +177,13 @@ class GenerationFiles:
 
     def abandon(self) -> None:
         """Close handles; what was written stays for recovery."""
-        for writer in (self._dead_letter_writer, *(f.writer for f in tuple(self._files.values()))):
-            if writer is not None:
-                writer.abandon()
+        for writer in self._writers():
+            writer.abandon()
+
+    def _writers(self) -> list[RowWriter]:
+        """Return those that are open now; another thread may ask while tables are added."""
+        writers = [self._dead_letter_writer, *(f.writer for f in tuple(self._files.values()))]
+        return [writer for writer in writers if writer is not None]
 
     def _of(self, opened: OpenTarget) -> _TargetFiles:
         return self._files.setdefault(opened.identifier, _TargetFiles(opened))

@@ -272,11 +272,11 @@ class Session:
         # Behind the last batch, because batches open tables.
         written = self._lanes.write.submit(lambda: tuple(self._opened.values()))
         self._sealed.append(files)
-        finished = self._lanes.finish.submit(self._finish, files, filling, written)
+        finished = self._lanes.finish.submit(self._close, files, filling, written)
         self._commits.append(self._lanes.commit.submit(self._commit, finished, sealed_boot_seconds))
         self._open_generation()
 
-    def _finish(
+    def _close(
         self,
         files: GenerationFiles,
         filling: Filling,

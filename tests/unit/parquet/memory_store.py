@@ -170,3 +170,7 @@ def rows_with(first_offset: int = 0, **columns: pa.Array) -> pa.RecordBatch:
             + [pa.field(KAFKA_COLUMN, KAFKA_TYPE)]
         ),
     )
+
+
+def integers(start: int, count: int) -> pa.RecordBatch:
+    return rows_with(start, id=pa.array(range(start, start + count), pa.int64()))

@@ -7,7 +7,7 @@ Method: the store in memory behind a gate, so that a test decides when the encod
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -24,16 +24,13 @@ from tests.unit.parquet.memory_store import (
     FixedClock,
     MemoryFile,
     MemoryStore,
+    integers,
     rows_with,
     with_field_ids,
 )
 
 GROUP = WriteLimits(row_group_rows_max=1_000)
 WAIT_SECONDS = 10.0
-
-
-def integers(start: int, count: int) -> pa.RecordBatch:
-    return rows_with(start, id=pa.array(range(start, start + count), pa.int64()))
 
 
 class Gate:
@@ -48,6 +45,16 @@ class Gate:
         self.is_reached.set()
         assert self.may_pass.wait(WAIT_SECONDS)
         return self.store.open_output(path)
+
+    def assert_holds(self, call: Callable[[], object]) -> None:
+        """A call does not end before the encoder may go on, and then it does."""
+        with ThreadPoolExecutor(1) as caller:
+            called = caller.submit(call)
+            assert self.is_reached.wait(WAIT_SECONDS)
+            with pytest.raises(TimeoutError):
+                called.result(timeout=0.1)
+            self.may_pass.set()
+            called.result(timeout=WAIT_SECONDS)
 
     def target(self, **changes: Any) -> WriteTarget:
         schema = with_field_ids(integers(0, 1).schema)
@@ -116,13 +123,7 @@ def test_a_second_full_group_waits_for_the_first(gate: Gate, encoder: UnqueuedEx
     writer = writer_of(gate.store, gate.target(), encoder)
     writer.write(integers(0, 1_000))
 
-    with ThreadPoolExecutor(1) as caller:
-        second = caller.submit(writer.write, integers(1_000, 1_000))
-        assert gate.is_reached.wait(WAIT_SECONDS)
-        with pytest.raises(TimeoutError):
-            second.result(timeout=0.1)
-        gate.may_pass.set()
-        second.result(timeout=WAIT_SECONDS)
+    gate.assert_holds(lambda: writer.write(integers(1_000, 1_000)))
 
     assert sum(file.row_count for file in writer.close()) == 2_000
 
@@ -133,13 +134,7 @@ def test_more_bytes_than_may_wait_wait_with_the_caller(
     limits = WriteLimits(row_group_rows_max=1_000, buffered_bytes_max=10_000)
     writer = writer_of(gate.store, gate.target(limits=limits), encoder)
 
-    with ThreadPoolExecutor(1) as caller:
-        writing = caller.submit(writer.write, integers(0, 500))
-        assert gate.is_reached.wait(WAIT_SECONDS)
-        with pytest.raises(TimeoutError):
-            writing.result(timeout=0.1)
-        gate.may_pass.set()
-        writing.result(timeout=WAIT_SECONDS)
+    gate.assert_holds(lambda: writer.write(integers(0, 500)))
 
     assert writer.buffered_bytes == 0
     assert sum(file.row_count for file in writer.close()) == 500
@@ -176,12 +171,7 @@ def test_to_abandon_waits_for_the_encoder_and_closes_its_file(
     writer.write(integers(0, 1_000))
     assert gate.is_reached.wait(WAIT_SECONDS)
 
-    with ThreadPoolExecutor(1) as caller:
-        abandoning = caller.submit(writer.abandon)
-        with pytest.raises(TimeoutError):
-            abandoning.result(timeout=0.1)
-        gate.may_pass.set()
-        abandoning.result(timeout=WAIT_SECONDS)
+    gate.assert_holds(writer.abandon)
 
     assert gate.store.open_paths == set()
     assert not gate.store.contents["file-0"].endswith(b"PAR1")

@@ -17,13 +17,15 @@ import pytest
 from k2i_core.errors import ErrorKind, IncompatibleSchemaError, UnavailableError
 from k2i_core.parquet.writer import RollingWriter
 from k2i_core.write_target import WriteLimits
-from tests.unit.parquet.memory_store import FixedClock, MemoryStore, rows_with, with_field_ids
+from tests.unit.parquet.memory_store import (
+    FixedClock,
+    MemoryStore,
+    integers,
+    rows_with,
+    with_field_ids,
+)
 
 MIB = 1024 * 1024
-
-
-def integers(start: int, count: int) -> pa.RecordBatch:
-    return rows_with(start, id=pa.array(range(start, start + count), pa.int64()))
 
 
 def incompressible(start: int, count: int, bytes_per_row: int = 100) -> pa.RecordBatch:
