@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from k2i_core.cli.exits import Exit, exit_code_of
 from k2i_core.cli.options import LogFormat, LogLevel
+from k2i_core.cli.without_pandas import without_pandas
 from k2i_core.errors import K2iError
 from k2i_core.garbage import rare_garbage_collections, without_last_collection
 from k2i_core.log import configure_logging, redact_text
@@ -97,7 +98,7 @@ def configure(
 def main() -> None:
     """Run a command; exits with the codes of `exits`."""
     try:
-        with rare_garbage_collections():
+        with rare_garbage_collections(), without_pandas():
             app(standalone_mode=True)
     except K2iError as error:
         # Colours and stack traces help nobody here: the message says what to do.

@@ -32,6 +32,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from k2i_core.cli.without_pandas import without_pandas
+
 ROOT = Path(__file__).parents[2]
 LENGTH_BYTES = 4
 FORKS = sys.platform == "linux"
@@ -255,8 +257,9 @@ class _Forker:
 
 
 def _import_what_most_need() -> None:
-    for name in ("ingest", "status", "table", "verify"):
-        import_module(f"k2i_core.cli.{name}")
+    with without_pandas():
+        for name in ("ingest", "status", "table", "verify"):
+            import_module(f"k2i_core.cli.{name}")
     # Its import starts a thread, and a child that lacks that thread hangs or ends with an abort.
     # Nor should a worker that starts again after a crash wait for what only queries need.
     assert "duckdb" not in sys.modules, "import duckdb where it is used: ingest starts without it"
