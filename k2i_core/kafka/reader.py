@@ -27,6 +27,10 @@ from k2i_core.records import POLLED_SCHEMA, PolledBatch
 RECORD_BYTES_ASSUMED = 16 * 1024 * 1024
 """Size of a record before the first one was seen: so large that only one or two are asked for."""
 
+FULL_SHARE = 0.95
+"""Share of its bytes from which a poll is full. Larger asks for a few more records in most polls,
+and to join them to the others copies all; smaller makes more batches."""
+
 
 class ClientErrors(Protocol):
     """Where a reader reports what it sees."""
@@ -161,7 +165,7 @@ class PartitionReader:
         """Return how many more messages fit the poll; 0 when it is full."""
         free_records = self._settings.poll_records_max - poll.record_count
         free_bytes = self._settings.poll_bytes_max - poll.byte_count
-        if free_records <= 0 or free_bytes <= 0:
+        if free_records <= 0 or poll.byte_count >= self._settings.poll_bytes_max * FULL_SHARE:
             return 0
         record_bytes = self._record_bytes
         if poll.record_count:

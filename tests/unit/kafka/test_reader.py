@@ -233,6 +233,17 @@ def test_large_records_make_small_polls() -> None:
     assert max(counts) <= 3
 
 
+def test_a_poll_that_is_all_but_full_asks_for_no_second_chunk() -> None:
+    scene = Scene(
+        *(record(offset, value=bytes(100)) for offset in range(10, 30)), poll_bytes_max=1_010
+    )
+    scene.reader.poll(1.0)  # learns how large records are
+    scene.consumer.calls.clear()
+
+    assert len(scene.offsets()) == 10
+    assert [count for count, _ in scene.consumer.calls] == [10]
+
+
 def test_a_record_larger_than_a_poll_is_delivered_alone() -> None:
     scene = Scene(record(10, value=bytes(5_000)), record(11), poll_bytes_max=1_500)
 
