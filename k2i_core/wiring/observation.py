@@ -7,6 +7,7 @@ the catalog, because a catalog that hangs must not silence the rest.
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 import structlog
 
@@ -306,14 +307,8 @@ class WorkerObservation:
         """Count what the lanes used since the last look; under the lock."""
         if self._lanes is None:
             return
-        named = (
-            ("decode", self._lanes.decode),
-            ("write", self._lanes.write),
-            ("encode", self._lanes.encode),
-            ("finish", self._lanes.finish),
-            ("commit", self._lanes.commit),
-        )
-        for name, executor in named:
+        for name in (lane.name for lane in fields(self._lanes)):
+            executor = getattr(self._lanes, name)
             if not isinstance(executor, MeteredExecutor):
                 continue
             cpu_seconds = executor.cpu_seconds
