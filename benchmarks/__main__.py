@@ -45,7 +45,8 @@ DESCRIPTION = "Measure, compare with the targets, keep the figures."
 RESULTS = Path(__file__).parent / "results"
 
 BENCHMARKS: Mapping[str, Callable[[Bench], Result]] = {
-    "throughput": throughput.run,
+    "throughput": throughput.run_flat,
+    "throughput-wide": throughput.run_wide,
     "format-throughput": format_throughput.run,
     "ceilings": ceilings.run,
     "formats": formats.run,

@@ -77,7 +77,7 @@ class Bench:
         directory: Scratch space, gone after the run.
         on_exit: What has to be stopped after the run.
         say: Tells people what is going on.
-        pipeline_rates: Event set, workers and path → rows/s of the runs of `throughput`, for
+        pipeline_rates: Event set, workers and path → rows/s of the throughput runs so far, for
             `ceilings`.
     """
 

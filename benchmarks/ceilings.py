@@ -78,7 +78,7 @@ def run(bench: Bench) -> Result:
             "consume: KafkaSource.poll until the topic's end, batches as the pipeline gets them",
             "decode: the JSON decoder on batches in memory, one thread",
             "decode with _kafka: decode_batch, what the decode lane does",
-            "pipeline to consume: rows/s of `throughput` in the same run, steady where known",
+            "pipeline to consume: rows/s of throughput in the same run, steady where known",
             "write: RollingWriter on decoded batches to a local file, one thread, zstd",
         ),
     )
