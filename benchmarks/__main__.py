@@ -4,7 +4,8 @@
     make bench ARGS="--only throughput --rows 2000000"  a part of it
     make bench ARGS="--only commits,verify --json"      figures for programs
 
-A machine that does other work gives figures that mean little; the load is kept beside them.
+A machine that does other work gives figures that mean little, and so does one whose memory is kept
+busy by its neighbours: the load and the speed of memory at the start are kept beside them.
 """
 
 import argparse
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str]) -> int:
         bench = Bench(options, Path(scratch), on_exit, _say)
         for name in names:
             here = circumstances(bench.clock)
-            _say(f"{name}, load average {here.load_average}")
+            copied = here.copied_bytes_per_second / 1e9
+            _say(f"{name}, load average {here.load_average}, memory copied at {copied:.1f} GB/s")
             try:
                 result = replace(BENCHMARKS[name](bench), circumstances=here)
             except (ChildFailedError, K2iError) as error:

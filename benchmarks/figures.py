@@ -199,9 +199,12 @@ def _circumstances_line(entry: Mapping[str, Any]) -> str:
         return settings
     dirty = " with changes" if here["has_changes"] else ""
     load = number(here["load_average"])
+    # Entries that are kept from before it was measured have none.
+    copied = here.get("copied_bytes_per_second")
+    copying = f", memory copied at {copied / 1e9:.1f} GB/s" if copied else ""
     return (
         f"{here['measured_at']}, commit {here['commit']}{dirty}, {here['processor_count']} × "
-        f"{here['processor']}, load {load} at the start; {settings}"
+        f"{here['processor']}, load {load}{copying} at the start; {settings}"
     )
 
 

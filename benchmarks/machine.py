@@ -14,6 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 LIBRARIES = ("confluent-kafka", "pyarrow", "pyiceberg")
 
+COPY_BYTES = 64 * 1024 * 1024
+"""What is copied to see how fast memory is. Smaller stays in the processor's cache; larger takes
+longer before every benchmark."""
+COPIES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
@@ -22,6 +27,8 @@ class Circumstances:
     Attributes:
         load_average: Over the minute before; above about 0.3 somebody else was busy too, and the
             figures say little.
+        copied_bytes_per_second: By one thread, from memory to memory. Guests on the same hardware
+            share it, which no load average shows: where it halves, so do all rates.
     """
 
     measured_at: str
@@ -32,6 +39,7 @@ class Circumstances:
     memory_bytes: int | None
     system: str
     load_average: float
+    copied_bytes_per_second: float
     versions: dict[str, str]
 
 
@@ -48,8 +56,18 @@ def circumstances(clock: Clock) -> Circumstances:
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.release()}",
         load_average=round(os.getloadavg()[0], 2),
+        copied_bytes_per_second=_copied_bytes_per_second(clock),
         versions={"python": platform.python_version(), **versions},
     )
+
+
+def _copied_bytes_per_second(clock: Clock) -> float:
+    source, target = bytearray(COPY_BYTES), bytearray(COPY_BYTES)
+    target[:] = source  # so that the pages of both are there
+    started = clock.boot_seconds()
+    for _ in range(COPIES):
+        target[:] = source
+    return round(COPIES * COPY_BYTES / (clock.boot_seconds() - started))
 
 
 def _git(*arguments: str) -> str:
