@@ -64,13 +64,12 @@ def run_wide(bench: Bench) -> Result:
 def _run(name: str, bench: Bench, event_set: AnySet) -> Result:
     """Measure one event set with one and with two workers, on each path that is here."""
     groups: list[Group] = []
-    row_count = bench.options.rows_of(event_set)
+    row_count, size = bench.options.rows_of(event_set), round(record_bytes(event_set))
     for workers, way in product((1, 2), bench.paths):
         runs: list[Sequence[Figure]] = []
         for number in range(bench.options.repeat):
             bench.say(f"{event_set.name}, workers={workers}, {way}, run {number + 1}")
             runs.append(measure(bench, event_set, row_count, workers, way))
-        size = round(record_bytes(event_set))
         what = f"{event_set.name}, {row_count:,} rows of {size} B, workers = {workers}, {way}"
         groups.append(Group(what, merged(runs)))
     return Result(

@@ -49,7 +49,7 @@ class KafkaSettings:
         call_timeout_seconds: Limit for one question to the cluster.
         fetch_buffer_bytes: Fetched and not yet polled, over all Kafka partitions together. Larger
             costs memory, smaller lets the network go idle while a batch is being decoded.
-        poll_bytes_max: A poll returns soon after passing it. Larger costs memory downstream and
+        poll_bytes_max: A poll returns soon after nearing it. Larger costs memory downstream and
             delays the first row, smaller pays the fixed cost of a batch more often.
         poll_records_max: No poll returns more.
         poll_linger_seconds: How long a poll that has records waits for more. Larger is less fresh,
