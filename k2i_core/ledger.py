@@ -426,8 +426,11 @@ def decode_ranges(text: str) -> tuple[LedgerRange, ...]:
     """
     try:
         document = cast("list[Any]", json.loads(text))
-        # An empty text iterates like an empty list, and would hide that it is none.
-        if not all(isinstance(rs, list) and isinstance(topic, str) for topic, rs in document):
+        # An empty text iterates like an empty list, and would hide that it is none. A topic without
+        # ranges is never written.
+        if not all(
+            isinstance(rs, list) and rs and isinstance(topic, str) for topic, rs in document
+        ):
             message = "not topics with ranges"
             raise TypeError(message)  # noqa: TRY301 - all ways of being unreadable end below
         return tuple(_decode_range(topic, numbers) for topic, rs in document for numbers in rs)

@@ -9,7 +9,7 @@ import json
 from math import lcm
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2i_core.errors import CorruptionError
@@ -97,6 +97,7 @@ def test_a_damaged_entry_is_corruption_and_nothing_else(entry, data):
         decode_entry(text[:cut])
 
 
+@example([["", []]])
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=3), st.lists, max_leaves=6))
 def test_any_other_json_is_corruption(document):
     for decode in (decode_entry, decode_ranges):
