@@ -46,8 +46,9 @@ from k2i_core.records import FlushReport, PolledBatch
 POLL_SECONDS_MAX = 0.1
 """Larger delays the reaction to a stop request; smaller spends processor time on an idle topic."""
 
-BATCHES_IN_FLIGHT_MAX = 4
-"""Polled batches not yet written. More only adds memory: the slowest stage is already busy."""
+BATCHES_IN_FLIGHT_MAX = 2
+"""Polled batches not yet written: one to decode, one to write. More only adds memory, which larger
+polls put to better use (ADR 33); fewer lets the lanes wait for each other."""
 
 PARTITION_CHECK_SECONDS = 30.0
 """How long a new Kafka partition may go unnoticed. Smaller asks the broker more often."""

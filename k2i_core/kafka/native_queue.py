@@ -17,7 +17,7 @@ from k2i_core.native import NativeConsumer, NativeLibrary
 from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.records import POLLED_SCHEMA
 
-CHUNK_RECORDS = 20_000
+CHUNK_RECORDS = 40_000
 """Messages taken from librdkafka at once. Larger than a poll makes no difference; smaller makes a
 poll of several pieces, which are copied together."""
 

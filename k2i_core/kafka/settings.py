@@ -51,7 +51,7 @@ class KafkaSettings:
             costs memory, smaller lets the network go idle while a batch is being decoded.
         poll_bytes_max: A poll returns soon after nearing it. Larger costs memory downstream and
             delays the first row, smaller pays the fixed cost of a batch more often.
-        poll_records_max: No poll returns more.
+        poll_records_max: No poll returns more, because short records take more room as rows.
         poll_linger_seconds: How long a poll that has records waits for more. Larger is less fresh,
             smaller makes many tiny batches at a few thousand records a second.
     """
@@ -66,8 +66,8 @@ class KafkaSettings:
     )
     call_timeout_seconds: float = 30.0
     fetch_buffer_bytes: int = 32 * 1024 * 1024
-    poll_bytes_max: int = 4 * 1024 * 1024
-    poll_records_max: int = 20_000
+    poll_bytes_max: int = 8 * 1024 * 1024
+    poll_records_max: int = 40_000
     poll_linger_seconds: float = 0.01
 
     def __post_init__(self) -> None:

@@ -35,6 +35,11 @@ EXPLODING_POLL_BYTES = 1024 * 1024
 Larger holds more of them; smaller pays the fixed cost of a batch more often."""
 
 
+POLLS_IN_LIMIT = 16
+"""Polls that each limit in bytes has room for at least. Larger polls less at once than it might;
+smaller lets the last poll before a small limit overshoot it."""
+
+
 def catalog_opener(pipeline: Pipeline) -> Callable[[], Catalog]:
     """Return what opens the catalog: once per thread that uses it."""
     name, properties = pipeline.catalog.name, pipeline.catalog.properties.reveal()
@@ -54,9 +59,11 @@ def kafka_settings(pipeline: Pipeline) -> KafkaSettings:
     )
     if pipeline.hot.enabled:
         settings = replace(settings, poll_linger_seconds=FRESH_LINGER_SECONDS)
-    if pipeline.explodes:
-        settings = replace(settings, poll_bytes_max=EXPLODING_POLL_BYTES)
-    return settings
+    poll_bytes_max = EXPLODING_POLL_BYTES if pipeline.explodes else settings.poll_bytes_max
+    poll_bytes_max = min(poll_bytes_max, pipeline.flush.max_buffered_bytes // POLLS_IN_LIMIT)
+    if pipeline.hot.enabled:
+        poll_bytes_max = min(poll_bytes_max, pipeline.hot.max_bytes // POLLS_IN_LIMIT)
+    return replace(settings, poll_bytes_max=poll_bytes_max)
 
 
 def _start_policy(pipeline: Pipeline) -> StartPolicy:

@@ -8,6 +8,7 @@ Method: build the properties and look at them.
 import pytest
 from confluent_kafka import Consumer
 
+from k2i_core.config.load import read_pipeline
 from k2i_core.errors import ConfigError
 from k2i_core.kafka.settings import (
     OWNED_PROPERTIES,
@@ -16,6 +17,8 @@ from k2i_core.kafka.settings import (
     Secrets,
     consumer_properties,
 )
+from k2i_core.wiring.settings import kafka_settings
+from tests.unit.config.pipeline_texts import with_lines
 
 MEBIBYTE = 1024 * 1024
 
@@ -87,3 +90,20 @@ def test_secrets_are_taken_out_of_a_text_longest_first() -> None:
 
 def test_an_empty_password_changes_no_text() -> None:
     assert Secrets({"sasl.password": ""}).removed_from("as it is") == "as it is"
+
+
+@pytest.mark.parametrize(
+    ("limits", "poll_mebibytes"),
+    [
+        ({}, 8),
+        ({"hot": "{max_bytes: 32MiB}"}, 2),
+        ({"flush": "{max_bytes: 16MiB, max_buffered_bytes: 16MiB}"}, 1),
+        ({"hot": "{max_bytes: 16GiB}", "flush": "{max_buffered_bytes: 16GiB}"}, 8),
+    ],
+)
+def test_a_poll_is_small_beside_the_limits_that_it_may_overshoot(
+    limits: dict[str, str], poll_mebibytes: int
+) -> None:
+    pipeline = read_pipeline(with_lines(**limits), "orders.yaml")
+
+    assert kafka_settings(pipeline).poll_bytes_max == poll_mebibytes * MEBIBYTE
