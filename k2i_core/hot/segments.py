@@ -6,7 +6,6 @@ the file has been removed. The writer maps nothing: a page written by a call cos
 page fault and its clearing do.
 """
 
-import mmap
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +117,7 @@ class SegmentReader:
     path: Path
     batches: list[pa.RecordBatch] = field(default_factory=list[pa.RecordBatch])
     schema: pa.Schema | None = None
-    _source: pa.BufferReader | None = None
+    _source: pa.MemoryMappedFile | None = None
 
     def advance(self, state: SegmentState) -> list[pa.RecordBatch]:
         """Return all batches that the page shows.
@@ -147,9 +146,11 @@ class SegmentReader:
             whole = pa.Table.from_batches(last).combine_chunks()
             self.batches[-MERGED_BATCHES:] = whole.to_batches()
 
-    def _open(self) -> pa.BufferReader:
+    def _open(self) -> pa.MemoryMappedFile:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            return pa.BufferReader(pa.py_buffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
+            # Arrow's own mapping, because Python's is given back under the interpreter's lock: one
+            # of Arrow's threads that does so while the process ends would abort it.
+            return pa.memory_map(f"/dev/fd/{descriptor}")
         finally:
             os.close(descriptor)

@@ -319,6 +319,51 @@ def test_a_page_is_whole_at_every_moment_also_after_a_kill(host: Host) -> None:
         host.writer().took_over(owner(2), IDENTITY, {P0: 0})
 
 
+ENDING_READERS = """
+import os, sys
+from pathlib import Path
+import pyarrow as pa
+import pyarrow.dataset as ds
+from k2i_core.hot.reader import HotReader
+from tests.fakes.hot_rows import TABLE_UUID
+
+for _ in range(25):
+    reader_pid = os.fork()
+    if not reader_pid:
+        break
+    _, status = os.waitpid(reader_pid, 0)
+    if status:
+        sys.exit(f"a reader ended with {os.waitstatus_to_exitcode(status)}")
+else:
+    sys.exit()
+
+reader = HotReader([Path(sys.argv[1])], TABLE_UUID)
+(page,) = reader.pages()
+batches = [rows for number in page.state.generations for rows in reader.batches(page, number)]
+table = pa.Table.from_batches(batches)
+scan = ds.dataset(table).scanner(filter=ds.field("id") > 5, batch_size=1_000).to_reader()
+scan.read_next_batch()
+del reader, page, batches, table, scan
+"""
+
+
+def test_a_reader_may_end_while_threads_of_arrow_let_go_of_rows(host: Host) -> None:
+    writer = host.writer()
+    writer.took_over(owner(1), IDENTITY, {P0: 0})
+    for number in range(60):
+        writer.append(number + 1, decoded({P0: (5_000 * number, 5_000 * (number + 1))}))
+
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING_READERS, str(host.roots[0])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def check_once(reader: HotReader, last_end: int) -> bool:
     pages = [page for page in reader.pages() if page.head.owner.epoch == 1]
     if not pages:
