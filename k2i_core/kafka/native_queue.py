@@ -5,6 +5,7 @@ properties; only what drains its queue is another. What an error means is decide
 either path.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, cimpl
@@ -16,10 +17,6 @@ from k2i_core.kafka.settings import PropertyValue
 from k2i_core.native import NativeConsumer, NativeLibrary
 from k2i_core.offsets import TopicPartition, Watermarks
 from k2i_core.records import POLLED_SCHEMA
-
-CHUNK_RECORDS = 40_000
-"""Messages taken from librdkafka at once. Larger than a poll makes no difference; smaller makes a
-poll of several pieces, which are copied together."""
 
 _PYTHON_LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
 """Level of syslog, as librdkafka logs → level of Python's logging."""
@@ -64,7 +61,8 @@ def assign_natively(
 class NativeQueue:
     """Has `k2i-native` fetch and take, and passes on what librdkafka says about itself."""
 
-    chunk_records = CHUNK_RECORDS
+    chunk_records = sys.maxsize
+    """A poll in one piece, because several would be copied together."""
 
     def __init__(self, consumer: NativeConsumer, reports: ClientReports) -> None:
         self._consumer = consumer

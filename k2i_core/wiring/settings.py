@@ -34,7 +34,6 @@ EXPLODING_POLL_BYTES = 1024 * 1024
 """How much a poll takes where each record may become many rows, which all are in memory at once.
 Larger holds more of them; smaller pays the fixed cost of a batch more often."""
 
-
 POLLS_IN_LIMIT = 16
 """Polls that each limit in bytes has room for at least. Larger polls less at once than it might;
 smaller lets the last poll before a small limit overshoot it."""
@@ -57,13 +56,12 @@ def kafka_settings(pipeline: Pipeline) -> KafkaSettings:
         start=_start_policy(pipeline),
         properties=section.properties.reveal(),
     )
+    limit = pipeline.flush.max_buffered_bytes
     if pipeline.hot.enabled:
         settings = replace(settings, poll_linger_seconds=FRESH_LINGER_SECONDS)
-    poll_bytes_max = EXPLODING_POLL_BYTES if pipeline.explodes else settings.poll_bytes_max
-    poll_bytes_max = min(poll_bytes_max, pipeline.flush.max_buffered_bytes // POLLS_IN_LIMIT)
-    if pipeline.hot.enabled:
-        poll_bytes_max = min(poll_bytes_max, pipeline.hot.max_bytes // POLLS_IN_LIMIT)
-    return replace(settings, poll_bytes_max=poll_bytes_max)
+        limit = min(limit, pipeline.hot.max_bytes)
+    usual = EXPLODING_POLL_BYTES if pipeline.explodes else settings.poll_bytes_max
+    return replace(settings, poll_bytes_max=min(usual, limit // POLLS_IN_LIMIT))
 
 
 def _start_policy(pipeline: Pipeline) -> StartPolicy:
