@@ -188,8 +188,9 @@ class RollingWriter:
         self._is_usable = False
 
     def _lane_bytes(self) -> int:
-        # A copy, because another thread may ask while lanes are added.
-        return sum(lane.waiting.byte_count for lane in tuple(self._lanes.values()))
+        # A copy, because another thread may ask while lanes are added; of the dictionary, because a
+        # tuple of its values grows while it is filled, and a collection may let that thread in.
+        return sum(lane.waiting.byte_count for lane in self._lanes.copy().values())
 
     def _split(self) -> None:
         if not self._unsplit.row_count:
